@@ -289,6 +289,21 @@ def test_a_quantized_model_stays_when_its_training_has_nothing_to_do(data: Path)
     assert model.read_bytes() == integers
 
 
+@pytest.mark.parametrize("is_calibrated", [False, True])
+def test_a_complete_training_keeps_its_model_on_a_machine_that_computes_in_another_type(
+    data: Path, monkeypatch: pytest.MonkeyPatch, is_calibrated: bool
+) -> None:
+    monkeypatch.setattr("unetbio.training.trainer.computes_in_bfloat16", lambda *_: False)
+    train(data, data)
+    model = data / "out" / "m.safetensors"
+    before = calibrate(data) if is_calibrated else model.read_bytes()
+    monkeypatch.setattr("unetbio.training.trainer.computes_in_bfloat16", lambda *_: True)
+    result = train(data, data)
+    assert "the training is complete" in result.stderr
+    assert model.read_bytes() == before
+    assert read_info(model).training["precision"] == "float32"
+
+
 def test_a_training_that_goes_on_replaces_a_calibrated_model_and_says_so(data: Path) -> None:
     train(data, data)
     calibrate(data)

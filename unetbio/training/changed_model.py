@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["save_unless_changed"]
 
+NOT_OF_WEIGHTS = ("quantized", "precision", "warnings")
+"""Entries of the record of a training that may differ in a file of the same weights."""
+
 
 def save_unless_changed(model: Path, result: "TrainingResult", report: Callable[[str], None]) -> None:
     """Write the model of a training, unless its file is that of the same steps and was changed since.
@@ -49,6 +52,6 @@ def _change(info: ModelInfo) -> str:
 
 
 def _training(info: ModelInfo) -> object:
-    """As it stands in the file, without what a quantization adds to it."""
+    """As it stands in the file, without what a quantization adds to it, and what says nothing of the weights."""
     training = info.model_dump(mode="json")["training"]
-    return {name: value for name, value in training.items() if name != "quantized"}
+    return {name: value for name, value in training.items() if name not in NOT_OF_WEIGHTS}

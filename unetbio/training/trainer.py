@@ -76,8 +76,8 @@ class Trainer:
 
     Attributes
     ----------
-    precision : str
-        Type of number in which the network computes.
+    precision, trained_in : str
+        Type of number in which the network computes, and that of its last step, which may be of another machine.
     judged : Validation, optional
         Thresholds and scores of other networks on the training images (`unetbio.training.folds`), in place of
         validation images.
@@ -114,6 +114,7 @@ class Trainer:
         # torch's annotations of `to` lack the memory format.
         self.network: nn.Module = network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
         self.precision = "bfloat16" if computes_in_bfloat16(config.precision, device) else "float32"
+        self.trained_in = self.precision
         self.optimizer = make_optimizer(self.network, config)
         shape = patch_shape(self.geometry, config.patch_size)
         lost = self.geometry.training_context
@@ -237,6 +238,7 @@ class Trainer:
                 break
             losses.append(self._train_step(patches))
             self.step += 1
+            self.trained_in = self.precision
             self.settled = None
             now = time.monotonic()
             self.history.seconds = spent + now - started
@@ -350,7 +352,7 @@ class Trainer:
         if settled is not self.best and self.settled is None:
             self.settled = settled
             self._save()
-        run = {"steps": self.step, "seconds": round(self.history.seconds), "precision": self.precision}
+        run = {"steps": self.step, "seconds": round(self.history.seconds), "precision": self.trained_in}
         # Without validation images each image validated in a fold.
         record = training_record(self.sampler, len(self.validation or self.training), self.identity, run)
         found = {
@@ -375,6 +377,7 @@ class Trainer:
         tensors, scalars = run_state.tensors_of(parts, self.optimizer, self.device)
         progress = {
             "step": self.step,
+            "precision": self.trained_in,
             "history": asdict(self.history),
             "best": None if self.best is None else self.best.as_json(),
             "optimizer": scalars,
@@ -387,6 +390,8 @@ class Trainer:
     def _restore(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
         try:
             self.step = progress["step"]
+            # Another machine may compute in another type; versions before this one did not write it.
+            self.trained_in = progress.get("precision", self.precision)
             self.history = History(**progress["history"])
             self.best = None if progress["best"] is None else Validation.from_json(progress["best"])
             self.network.load_state_dict(run_state.part(tensors, "network"))

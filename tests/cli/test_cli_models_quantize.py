@@ -60,6 +60,15 @@ def test_a_model_of_integers_is_written(quantized: Path, tiny_model: Path) -> No
     assert [row["model"] for row in listed] == [str(quantized)]
 
 
+def test_scores_of_a_calibration_are_not_those_of_the_integers(tmp_path: Path, tiny_model: Path, images: Path) -> None:
+    model = load_model(tiny_model)
+    record = {"images": 2, "scores_before": {"mean_AP": 0.4}, "scores": {"mean_AP": 0.7}}
+    save_model(tmp_path / "c.safetensors", model.info.model_copy(update={"calibration": record}), model.network)
+    integers = tmp_path / "i.safetensors"
+    assert unetbio("models", "quantize", tmp_path / "c.safetensors", images, "-o", integers).exit_code == 0
+    assert load_model(integers).info.calibration == {"images": 2}
+
+
 def test_masks_are_those_of_the_model_in_every_library_and_tile(
     quantized: Path, tiny_model: Path, images: Path, tmp_path: Path
 ) -> None:

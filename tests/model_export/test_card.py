@@ -52,6 +52,22 @@ def test_a_trained_model(tiny_model: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_scores_after_a_calibration_are_told_from_those_before(tiny_model: Path, tmp_path: Path) -> None:
+    """They are of other thresholds than the model has now."""
+    model = load_model(tiny_model)
+    record = {"images": 2, "scores_before": {"mean_AP": 0.4}, "scores": {"mean_AP": 0.7}}
+    scores = {"scores": {"validation": {"mean_AP": 0.5}}, "calibration": record}
+    save_model(tmp_path / "mine.safetensors", model.info.model_copy(update=scores), model.network)
+    assert _export(tmp_path / "mine.safetensors", "-o", tmp_path / "out", "--author", "A")[0] == 0
+    matter, page = _front_matter(tmp_path / "out")
+    results = matter["model-index"][0]["results"]
+    assert [(each["dataset"]["name"], each["metrics"][0]["value"]) for each in results] == [
+        ("the images that chose the thresholds (2)", 0.7),
+        ("validation images, before the calibration", 0.5),
+    ]
+    assert "On validation images, before the calibration:" in page
+
+
 def test_the_shipped_model_has_its_own_page(tmp_path: Path) -> None:
     assert _export("nuclei", "-o", tmp_path / "out")[0] == 0
     matter, page = _front_matter(tmp_path / "out")

@@ -155,11 +155,16 @@ def _scores(info: ModelInfo) -> str:
 
 
 def _score_sets(info: ModelInfo) -> dict[str, Mapping[str, float]]:
-    """Scores by the images that they were measured on."""
+    """Scores by the images that they were measured on; those of the training are of thresholds before a calibration."""
+    found = info.calibration.get("scores")
+    calibrated = found if isinstance(found, dict) else {}
+    before = ", before the calibration" if calibrated else ""
     groups = {"validation images" if name == "validation" else name: group for name, group in info.scores.items()}
     plain = {name: value for name, value in groups.items() if _is_number(value)}
     sets = {name: group for name, group in groups.items() if isinstance(group, dict)} | {"images": plain}
-    numbers = {title: {k: v for k, v in group.items() if _is_number(v)} for title, group in sets.items()}
+    titled = {f"the images that chose the thresholds ({info.calibration.get('images')})": calibrated}
+    titled |= {f"{name}{before}": group for name, group in sets.items()}
+    numbers = {title: {k: v for k, v in group.items() if _is_number(v)} for title, group in titled.items()}
     return {title: values for title, values in numbers.items() if values}
 
 

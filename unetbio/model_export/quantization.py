@@ -87,10 +87,13 @@ def quantize_model(
     made = quantize(trained.network, UNetParameters(**info.network_parameters()), inputs)
     record = {"model": info.name, "model_sha256": trained.sha256, "images": len(looked_at)}
     training = {**info.training, "quantized": record}
+    calibration = {name: value for name, value in info.calibration.items() if name not in ("scores_before", "scores")}
     update = {
         "name": output.stem,
         "parameters": parameters,
+        # Its masks differ from those that were scored.
         "scores": {},
+        "calibration": calibration,
         "training": training,
         "version": version("unetbio"),
     }

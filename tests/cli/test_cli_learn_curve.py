@@ -224,6 +224,15 @@ def test_an_image_without_cells_is_never_a_part_alone(data: Path, empty: int) ->
     assert read_info(data / "curve" / "0001.safetensors").training["cells"] > 0
 
 
+def test_a_model_that_knows_the_images_is_named(data: Path) -> None:
+    words = ["train", data, "-o", data / "m.safetensors", "--config", data / "tiny.yaml", "--device", "cpu"]
+    assert CliRunner().invoke(main, [str(word) for word in words]).exit_code == 0
+    result = learn_curve(data, "--start", data / "m.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "m.safetensors has learned from 3 of these 4 images, and every part begins with that" in result.stderr
+    assert "has learned from" not in learn_curve(data, "--overwrite").stderr
+
+
 def test_a_curve_from_a_model_goes_on_with_the_largest_diameter_that_it_began_with(data: Path) -> None:
     """As a training does, where the model to start from would give another one today."""
     assert learn_curve(data, "--sizes", 3).exit_code == 0

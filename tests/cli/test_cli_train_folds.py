@@ -155,9 +155,16 @@ def test_equal_images_in_two_folds_are_named(data: Path) -> None:
     assert "shares pixels with training images" in train(data, data, options=("--folds", "3")).stderr
 
 
+def mirror(data: Path) -> None:
+    """Make other images and masks of those that there are."""
+    for path in [*(data / "images").iterdir(), *(data / "masks").iterdir()]:
+        tifffile.imwrite(path, tifffile.imread(path)[::-1])
+
+
 def test_folds_keep_the_model_to_start_from_where_they_are_no_better(data: Path) -> None:
     start = data / "out" / "m.safetensors"
     assert train(data, data, options=("--steps", "60")).exit_code == 0
+    mirror(data)
     confidence = ((0.2, 0.1), (0.9, 0.7))
     trained = load_model(start)
     save_model(start, trained.info.model_copy(update={"confidence": confidence}), trained.network)
@@ -182,14 +189,54 @@ def test_folds_keep_the_model_to_start_from_where_they_are_no_better(data: Path)
     assert kept.info.confidence == confidence
 
 
-def test_a_model_that_learned_from_the_images_is_no_judge_of_folds(data: Path) -> None:
-    (data / "tiny.yaml").write_text(TINY + "folds: 3\n")
+@pytest.mark.parametrize(("folds", "known"), [(3, 3), (0, 2)])
+def test_a_model_that_learned_from_the_images_is_no_judge_of_folds(data: Path, folds: int, known: int) -> None:
+    """Without folds one of the images validated."""
+    (data / "tiny.yaml").write_text(TINY + f"folds: {folds}\n")
     start = data / "out" / "m.safetensors"
     assert train(data, data, options=("--steps", "60")).exit_code == 0
     (data / "tiny.yaml").write_text(TINY + "folds: 3\nlearning_rate: 1.0\n")
     words = (data, "-o", data / "out" / "n.safetensors", "--config", data / "tiny.yaml", "--start", start)
     result = run(*words, "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert "m.safetensors has learned from all of these images: the scores are too good" in result.stderr
+    assert f"m.safetensors has learned from {known} of the 3 images that validate: the scores are too good" in (
+        result.stderr
+    )
     assert "; 1 warning: " in result.stdout.splitlines()[-1]
     assert "keeps the weights" not in result.stderr
+
+
+def test_a_validation_image_that_the_model_to_start_from_knows_is_named(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY + "folds: 3\n")
+    assert train(data, data).exit_code == 0
+    start = (data / "out" / "m.safetensors").rename(data / "start.safetensors")
+    (data / "tiny.yaml").write_text(TINY)
+    result = train(data, data, options=("--start", start, "--overwrite"))
+    assert result.exit_code == 0, result.output
+    assert "start.safetensors has learned from 1 of the 1 images that validate: the scores are too good" in (
+        result.stderr
+    )
+    # Split as the start itself was, the image that validates is new to it.
+    assert train(data, data, options=("--overwrite",)).exit_code == 0
+    start = (data / "out" / "m.safetensors").rename(data / "start.safetensors")
+    result = train(data, data, options=("--start", start, "--overwrite"))
+    assert result.exit_code == 0, result.output
+    assert "has learned from" not in result.stderr
+
+
+def test_folds_are_not_chosen_with_a_model_that_knows_the_images(data: Path) -> None:
+    """It has learned from all but one of them: the split that left this one out stays."""
+    (data / "tiny.yaml").write_text(TINY.replace("validate_every: 2", ""))
+    assert train(data, data).exit_code == 0
+    start = (data / "out" / "m.safetensors").rename(data / "start.safetensors")
+    seen: list[int] = []
+
+    def folds() -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "run", lambda trainer: seen.append(trainer.config.folds) or 1 / 0)
+            train(data, data, options=("--minutes", "6", "--start", start, "--overwrite"))
+        return seen[-1]
+
+    assert folds() == 0
+    mirror(data)
+    assert folds() == 3

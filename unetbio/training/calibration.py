@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example, as_learned, fingerprint
 from unetbio.training.data.examples import load_examples
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs, list_pairs
-from unetbio.training.starting import trained_largest_diameter, wrong_axes
+from unetbio.training.starting import recorded_config, trained_largest_diameter, wrong_axes
 from unetbio.training.thresholds import tune_from
 from unetbio.training.without_effect import GROUP
 
@@ -156,8 +156,6 @@ def _say_without_effect(files: AnnotatedFiles, info: ModelInfo) -> None:
 
 def _config(info: ModelInfo, *, split_components: bool) -> TrainingConfig:
     """Settings that decide how masks, grey values and large cells are seen, as in the training of the model."""
-    trained = info.training.get("config")
-    ignored = trained.get("ignore_label") if isinstance(trained, Mapping) else None
     of_cells = find_target(info.target, info.architecture).has_cell_classes
     return TrainingConfig(
         name=info.name,
@@ -167,7 +165,7 @@ def _config(info: ModelInfo, *, split_components: bool) -> TrainingConfig:
         parameters=info.network_parameters(),
         normalization=info.normalization,
         split_components=split_components,
-        ignore_label=ignored,
+        ignore_label=recorded_config(info).get("ignore_label"),
         augmentation=Augmentation(largest_diameter=trained_largest_diameter(info)),
     )
 

@@ -21,6 +21,7 @@ from unetbio.targets.base import Annotation, Validation
 from unetbio.targets.cells import has_thresholds
 from unetbio.training.data.dataset import Example, count_divided
 from unetbio.training.data.pairs import AnnotatedFiles
+from unetbio.training.starting import recorded_config
 from unetbio.training.thresholds import tuned
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def choose_folds(
     files: AnnotatedFiles,
     run: TrainRun,
     earlier: Mapping[str, Any] | None,
+    learned: Sequence[Example] = (),
 ) -> TrainingConfig:
     """Choose folds for a U-Net that learns cells from few files, where nothing says how images validate.
 
@@ -98,12 +100,16 @@ def choose_folds(
     earlier : mapping, optional
         Settings of the checkpoint from which the run may go on, of these images: one that began without folds goes on
         without them, and one that began in folds goes on in them, however long it takes.
+    learned : sequence of Example
+        Images from which the model to start from is known to have learned: its split of them stays.
     """
     minutes, start = run.minutes, run.start
     # With other steps than the checkpoint's it begins anew.
     if earlier is not None and "steps" in stated and config.steps != earlier.get("steps"):
         earlier = None
-    if "folds" in stated or (earlier is not None and not earlier.get("folds")) or _learned_in_folds(start):
+    is_begun_without = earlier is not None and not earlier.get("folds")
+    knows_images = _learned_in_folds(start) or (bool(learned) and earlier is None)
+    if "folds" in stated or is_begun_without or knows_images:
         return config
     count = count_divided([pair.image for pair in files.training])
     is_meant = config.network == "unet" and of_training(config).masks == "instances" and not files.validation
@@ -114,8 +120,7 @@ def choose_folds(
 
 
 def _learned_in_folds(start: str | None) -> bool:
-    recorded = None if start is None else read_info(start).training.get("config")
-    return isinstance(recorded, Mapping) and bool(recorded.get("folds"))
+    return start is not None and bool(recorded_config(read_info(start)).get("folds"))
 
 
 def check_folds(config: TrainingConfig, files: AnnotatedFiles) -> None:

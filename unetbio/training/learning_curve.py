@@ -40,6 +40,7 @@ from unetbio.training.data.pairs import find_pairs, list_pairs
 from unetbio.training.preparation import given_of, load_config, with_choices
 from unetbio.training.recipes import with_recipe
 from unetbio.training.result import TrainingResult
+from unetbio.training.starting import learned_images
 from unetbio.training.trainer import Trainer
 from unetbio.training.without_effect import find_without_effect
 
@@ -144,7 +145,8 @@ def learn_curve(
     config = name_cell_classes(config, files)
     training, validation = load_training_data(files, config)
     sizes = _sizes(run.sizes, len(training))
-    for warning in check_examples(training, validation, config, trust=run.trust_masks):
+    warnings = check_examples(training, validation, config, trust=run.trust_masks)
+    for warning in (*warnings, *_check_start(run.start, [*training, *validation])):
         logger.warning("%s", warning)
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
         say_without_effect(name, reason)
@@ -160,6 +162,17 @@ def learn_curve(
         write_text(out / TABLE, curve.csv())
         _draw(curve, out / PICTURE)
     return curve
+
+
+def _check_start(start: str | None, examples: Sequence[Example]) -> list[str]:
+    """Warn of a model to start from that has learned from images of the curve."""
+    learned = () if start is None else learned_images(start, examples)
+    if not learned:
+        return []
+    return [
+        f"{start} has learned from {len(learned)} of these {len(examples)} images, and every part begins with that: "
+        "the curve says little about the number of images; start from another model, or leave --start out"
+    ]
 
 
 def _sizes(given: Iterable[int], images: int) -> list[int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from unetbio.errors import UsageError
 from unetbio.files import lock, open_regular, remove_stale, stopping, utf8_text
-from unetbio.models.model_file import CHECKPOINT_SUFFIX, check_new_model, load_model, read_info
+from unetbio.models.model_file import CHECKPOINT_SUFFIX, check_new_model, load_model
 from unetbio.notes import without_effect
 from unetbio.settings.options import from_keywords, options_of
 from unetbio.settings.segmentation import READING, Settings
@@ -31,6 +31,7 @@ from unetbio.training.data.pairs import AnnotatedFiles, find_pairs, list_pairs
 from unetbio.training.folds import Parts, check_folds, choose_folds, judge_in_folds, last_share, remove_folds
 from unetbio.training.preparation import earlier_settings, given_of, load_config, with_choices
 from unetbio.training.recipes import with_recipe
+from unetbio.training.starting import check_start, learned_images
 from unetbio.training.without_effect import find_without_effect
 
 if TYPE_CHECKING:
@@ -110,12 +111,14 @@ def train(
     list_pairs(files, report)
     examples, held = load_annotated(files, config)
     earlier = None if run.overwrite else earlier_settings(checkpoint, examples, held, config)
-    config = choose_folds(config, stated, files, run, earlier)
+    learned = () if run.start is None else learned_images(run.start, [*examples, *held])
+    config = choose_folds(config, stated, files, run, earlier, learned)
     config, training, validation, folds = _divide(examples, held, config, stated, report)
     report(_parts(training, validation, config))
     report(_read_as(training))
     warnings = check_examples(training, validation, config, trust=run.trust_masks)
     warnings += next(filter(None, (list(check_split(*part)) for part in folds)), [])
+    warnings += check_start(run.start, learned, validation or training)
     for warning in warnings:
         report.warn(warning)
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
@@ -133,7 +136,7 @@ def train(
             with stopping(checkpoint):
                 checkpoint.unlink(missing_ok=True)
             remove_folds(checkpoint)
-        result = _run_in_folds(trainer, folds, make, warnings) if folds else trainer.run()
+        result = _run_in_folds(trainer, folds, make, with_start=not learned) if folds else trainer.run()
         result = _with_warnings(result, warnings, [*training, *validation])
         if not result.new_steps and result.info.training["steps"]:
             report(_complete(result, config, run.minutes, output))
@@ -164,26 +167,20 @@ def _divide(
 
 
 def _run_in_folds(
-    trainer: "Trainer", folds: Sequence[Parts], make: "_TrainerMaker", warnings: list[str]
+    trainer: "Trainer", folds: Sequence[Parts], make: "_TrainerMaker", *, with_start: bool
 ) -> "TrainingResult":
-    """Train the networks of the folds, then that of the model with their thresholds; adds to the warnings."""
+    """Train the networks of the folds, then that of the model with their thresholds."""
     from unetbio.training.run_state import random_state_kept  # here, since torch takes its time
 
     # Refuse another run's checkpoint, and mark this one as begun, before time is spent on the folds.
     trainer.take_up()
     trainer.mark_begun()
-    is_known = make.run.start is not None and (
-        read_info(make.run.start).training.get("images_sha256") == trainer.identity["images"]["training"]
-    )
-    if is_known:
-        warnings.append(f"{make.run.start} has learned from all of these images: the scores are too good")
-        make.report.warn(warnings[-1])
     if trainer.is_complete:
         return trainer.run()
     with random_state_kept(make.device):
         # The network of the model goes on as it would without folds, wherever it was stopped.
         judged = judge_in_folds(
-            folds, trainer.config, trainer.checkpoint, make.run.minutes, make, with_start=not is_known
+            folds, trainer.config, trainer.checkpoint, make.run.minutes, make, with_start=with_start
         )
     if judged.keeps_start:
         make.report(

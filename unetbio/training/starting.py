@@ -9,7 +9,7 @@ from unetbio import networks, targets
 from unetbio.errors import ImageError, ModelError
 from unetbio.models.model_file import Model, ModelInfo, read_info
 from unetbio.networks.unet.spec import UNetParameters
-from unetbio.training.data.dataset import Example
+from unetbio.training.data.dataset import Example, fingerprint, ranked_examples, split_examples
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,6 +21,9 @@ __all__ = [
     "FROM_MODEL",
     "Taken",
     "check_axes",
+    "check_start",
+    "learned_images",
+    "recorded_config",
     "settings_from",
     "take_weights",
     "trained_largest_diameter",
@@ -78,8 +81,7 @@ def settings_from(start: str, stated: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_target(info: ModelInfo) -> dict[str, Any]:
     """Settings of the model's training that say how it saw what it learned."""
-    recorded = info.training.get("config")
-    recorded = recorded if isinstance(recorded, Mapping) else {}
+    recorded = recorded_config(info)
     follow = {name: recorded[name] for name in BORDER if isinstance(recorded.get(name), float)}
     target = targets.of_model(info)
     if target.has_cell_classes:
@@ -90,10 +92,42 @@ def _of_target(info: ModelInfo) -> dict[str, Any]:
     return follow
 
 
+def recorded_config(info: ModelInfo) -> Mapping[str, Any]:
+    """Settings of the training of a model, as its file has them; none where it does not say."""
+    recorded = info.training.get("config")
+    return recorded if isinstance(recorded, Mapping) else {}
+
+
+def learned_images(start: str, examples: Sequence[Example]) -> Sequence[Example]:
+    """Images from which a model is known to have learned: all of these, or those that a split leaves to train on.
+
+    A model file has one hash of all images of its training, so that none is known where others were among them.
+    """
+    info = read_info(start)
+    ranked = ranked_examples(examples)
+    parts = [ranked]
+    fraction = recorded_config(info).get("validation_fraction")
+    if isinstance(fraction, float) and len(ranked) > 1:
+        parts.append(split_examples(ranked, fraction)[0])
+    count, digest = info.training.get("images"), info.training.get("images_sha256")
+    return next((part for part in parts if len(part) == count and fingerprint(part) == digest), ())
+
+
+def check_start(start: str | None, learned: Sequence[Example], validation: Sequence[Example]) -> list[str]:
+    """Warn of validation images from which the model to start from has learned, as `learned_images` finds them."""
+    known = {id(example) for example in learned}
+    count = sum(id(example) in known for example in validation)
+    if not count:
+        return []
+    return [
+        f"{start} has learned from {count} of the {len(validation)} images that validate: the scores are too good; "
+        "name others in the column split of a table"
+    ]
+
+
 def trained_largest_diameter(info: ModelInfo) -> float | None:
     """Diameter to which the training of a model reduced wider cells: the network knows no larger ones."""
-    recorded = info.training.get("config")
-    augmentation = recorded.get("augmentation") if isinstance(recorded, Mapping) else None
+    augmentation = recorded_config(info).get("augmentation")
     largest = augmentation.get("largest_diameter") if isinstance(augmentation, Mapping) else None
     return largest if isinstance(largest, int | float) and largest > 0 else None
 

@@ -230,6 +230,20 @@ def test_as_many_classes_keep_their_names(tmp_path: Path) -> None:
     assert started(config, fewer).class_names == ("background", "class 1", "class 2")
 
 
+def test_scores_have_the_names_of_the_classes_of_the_model(tmp_path: Path) -> None:
+    parameters = {"base_channels": 2, "depth": 1}
+    model = model_of(tmp_path / "m.safetensors", "unet", {**parameters, "num_classes": 3})
+    named = {"class_names": ("ground", "bright", "dark"), "target": "classes"}
+    model = dataclasses.replace(model, info=model.info.model_copy(update=named))
+    config = TrainingConfig(target="classes", parameters=parameters, patch_size=44, batch_size=1, steps=1)
+    trainer = Trainer([halves(0)], [halves(1)], config, device=CPU, checkpoint=tmp_path / "c.safetensors")
+    trainer.start_from(model)
+    info = trainer.run().info
+    assert info.class_names == named["class_names"]
+    assert {"IoU ground", "IoU bright", "IoU dark"} <= set(info.scores["validation"])
+    assert info.training["config"]["class_names"] == []
+
+
 def test_training_images_help_to_search_thresholds_where_few_cells_validate(monkeypatch: pytest.MonkeyPatch) -> None:
     held, training = [discs(9)], [discs(seed) for seed in range(4)]
     every = with_training_images(held, training, CONFIG)

@@ -154,10 +154,18 @@ class Trainer:
         self.is_trained = not taken.anew and same_target
         self.start_confidence = model.info.confidence if self.is_trained else ()
         if same_target and not self.config.class_names and len(model.info.class_names) == len(self.info.class_names):
-            self.info = self.info.model_copy(update={"class_names": model.info.class_names})
+            self._name_classes(model.info.class_names)
         if self.is_trained and has_thresholds(self.learner):
             self.validator.kept = model.info.postprocessing
         return taken
+
+    def _name_classes(self, names: tuple[str, ...]) -> None:
+        """Give the classes other names, in the model and in its scores; they are no setting of the run."""
+        if names != self.info.class_names:
+            self.info = self.info.model_copy(update={"class_names": names})
+            named = self.config.model_copy(update={"class_names": names})
+            label_images = [example.label_image for example in (*self.training, *self.validation)]
+            self.validator.learner = targets.find(named.target, named.network).learner(named, label_images)
 
     def load_encoder(self, path: str | Path) -> tuple[str, ...]:
         """Begin with public weights in the encoder; raises as `unetbio.networks.encoders.public.load_encoder`."""

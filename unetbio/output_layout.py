@@ -292,8 +292,15 @@ def find_masks(out: Path) -> Iterator[Path]:
 
 
 def described_mask(provenance: Path, name: str) -> Path:
-    """The mask that a provenance describes, by its name there: beside it, or in a plate (``../../../p.zarr/A/1/0``)."""
+    """The mask that a provenance describes: beside it, or in a plate (``../../../p.zarr/A/1/0``).
+
+    Both may have been renamed since they were written: of the name in the provenance the ending alone counts, but for
+    a plate.
+    """
     folder, parts = provenance.parent, PurePosixPath(name).parts
+    if parts[:1] != ("..",):
+        stem = provenance.name.removesuffix(".json")
+        return folder / f"{stem}{name.rpartition(_ending(stem))[2]}"
     while parts[:1] == ("..",):
         folder, parts = folder.parent, parts[1:]
     return folder.joinpath(*parts)
@@ -312,11 +319,17 @@ def fields_of_plate(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/*/*/labels") if not path.parent.name.startswith("."))
 
 
-def find_provenances(out: Path) -> Iterator[Path]:
-    """All provenances in an output folder; none lies within a mask, which may be a folder of many chunks."""
+def find_provenances(out: Path, *, nested: bool = True) -> Iterator[Path]:
+    """All provenances in an output folder; none lies within a mask, which may be a folder of many chunks.
+
+    With ``nested``, also those in output folders of other runs below it.
+    """
     masks = tuple(f"{ending}{FORMATS['ome-zarr']}" for ending in WRITTEN_MASKS)
     provenances = tuple(f"{ending}.json" for ending in WRITTEN_MASKS)
     for parent, folders, names in os.walk(out):
+        if not nested and parent != os.fspath(out) and any(map(is_journal, names)):
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.endswith(masks)]
         yield from (Path(parent, name) for name in names if name.endswith(provenances))
 

@@ -1,7 +1,6 @@
 """Run a batch: read ahead, run the network, let workers finish and write each image."""
 
 import logging
-import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -19,7 +18,6 @@ from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import real_path, utf8_text
 from unetbio.inference.executors import part_of
 from unetbio.io.grey_pictures import picture_names
-from unetbio.io.remote import address_of
 from unetbio.machine import return_freed_memory
 from unetbio.output_layout import SUMMARY
 from unetbio.postprocessing.objects import ObjectTable
@@ -29,7 +27,7 @@ from unetbio.provenance import PROBABILITIES, FrameRecord, InputRecord, ModelRec
 from unetbio.results.band_files import remove_bands
 from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, journal_path
-from unetbio.results.recorded_input import record_part, record_set
+from unetbio.results.recorded_input import follow_input, place_of_input, record_part, record_set
 from unetbio.results.result_files import Outcome, write_image_probabilities, write_result
 from unetbio.results.reuse import KeptResult, Policy, remove_leftovers
 from unetbio.results.tables.cells import CachedCells, CellStore, known_options
@@ -370,6 +368,8 @@ class _Batch:
     def _reuse(self, job: Job, kept: KeptResult) -> Outcome:
         """The outcome of a kept result; its cells come from the table if they were measured on this label image."""
         entry = self._entry(job, "skipped", "edited" if kept.edited else "unchanged")
+        if kept.provenance is not None:
+            kept = replace(kept, provenance=follow_input(self.out, job.item, kept.provenance))
         self.overlays.draw_kept(job.item, kept, self._open_again)
         if self.known is None:
             frames = kept.provenance.frames if kept.provenance else ()
@@ -393,16 +393,12 @@ class _Batch:
 
     def _input_record(self, job: Job, opened: ImageSelection) -> InputRecord:
         image = opened.image
-        absolute = real_path(job.item.source)
         return InputRecord(
-            path=job.item.path,
-            absolute=str(absolute),
-            from_output=os.path.relpath(absolute, real_path(self.out / job.item.labels).parent),
+            **place_of_input(self.out, job.item),
             fingerprint=_present(job.fingerprint),
             companions=job.companions,
             image_set=record_set(job.item.image_set),
             missing_files=image.missing.files if image.missing else (),
-            address=address_of(absolute),
             part=record_part(image),
             axes=image.axes,
             shape=image.shape,

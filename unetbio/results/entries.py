@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from unetbio.errors import UsageError
-from unetbio.output_layout import described_mask, find_provenances, provenance_name
+from unetbio.output_layout import described_mask, find_provenances, is_journal, provenance_name
 from unetbio.provenance import read_provenance
 from unetbio.results.journal import GONE, Entry, newest_entries, read_journals
 
@@ -51,6 +51,8 @@ def known_entries(out: Path) -> dict[str, Entry]:
 def unjournaled_entries(out: Path, known: Iterable[str]) -> Iterator[Entry]:
     """Entries of the label images and class masks that their provenances alone describe.
 
+    Output folders below a folder with a journal are of other runs, which have tables of their own.
+
     Parameters
     ----------
     out : pathlib.Path
@@ -59,10 +61,14 @@ def unjournaled_entries(out: Path, known: Iterable[str]) -> Iterator[Entry]:
         Outputs that are known otherwise; their results are left out.
     """
     passed = {out / provenance_name(name) for name in known}
-    for path in sorted(set(find_provenances(out)) - passed):
+    has_journal = any(is_journal(path.name) for path in out.glob("*"))
+    for path in sorted(set(find_provenances(out, nested=not has_journal)) - passed):
         provenance = read_provenance(path)
         mask = described_mask(path, provenance.output.name) if provenance else None
         if provenance is None or mask is None or not mask.exists() or not mask.is_relative_to(out):
+            continue
+        if mask.name != PurePosixPath(provenance.output.name).name:
+            # A copy under another name, such as one that was put aside.
             continue
         output = mask.relative_to(out).as_posix()
         yield Entry(

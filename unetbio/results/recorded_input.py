@@ -1,13 +1,26 @@
 """Inputs as the provenance records them: a file, or a set of files."""
 
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from unetbio.errors import ImageError
+from unetbio.files import real_path
 from unetbio.io import Image, read_image
 from unetbio.io.image_set import ImageSet
-from unetbio.provenance import InputRecord, PartRecord, Provenance, SetRecord
+from unetbio.io.remote import address_of
+from unetbio.provenance import InputRecord, PartRecord, Provenance, SetRecord, is_as_written, write_provenance
+from unetbio.results.items import Item
 
-__all__ = ["input_under", "open_recorded", "record_part", "record_set", "recorded_set"]
+__all__ = [
+    "follow_input",
+    "input_under",
+    "open_recorded",
+    "place_of_input",
+    "record_part",
+    "record_set",
+    "recorded_set",
+]
 
 
 def record_set(images: ImageSet | None) -> SetRecord | None:
@@ -20,6 +33,42 @@ def record_set(images: ImageSet | None) -> SetRecord | None:
         channel_names=images.channel_names,
         pixel_size_um=dict(images.pixel_size_um),
     )
+
+
+def place_of_input(out: Path, item: Item) -> dict[str, Any]:
+    """Where the input of an item lies, as the fields of an `InputRecord` say it."""
+    absolute = real_path(item.source)
+    return {
+        "path": item.path,
+        "absolute": str(absolute),
+        "from_output": os.path.relpath(absolute, real_path(out / item.labels).parent),
+        "address": address_of(absolute),
+    }
+
+
+def follow_input(out: Path, item: Item, provenance: Provenance) -> Provenance:
+    """Let the provenance of a kept result name its input where it lies now, if it was moved or renamed.
+
+    It is looked for there from now on. A record that was changed by hand stays as it is, so that `verify` tells.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When the provenance cannot be written.
+    """
+    path, found = out / item.provenance, provenance.input.find((out / item.labels).parent)
+    if found is not None and (real_path(found) == real_path(item.source) or provenance.input.matches(found)):
+        return provenance
+    if not (item.source.exists() and is_as_written(path)):
+        return provenance
+    output = PurePosixPath(provenance.output.name).with_name(PurePosixPath(item.labels).name)
+    changes = {
+        "input": provenance.input.model_copy(update=place_of_input(out, item)),
+        "output": provenance.output.model_copy(update={"name": str(output)}),
+    }
+    moved = provenance.model_copy(update=changes)
+    write_provenance(path, moved)
+    return moved
 
 
 def recorded_set(record: InputRecord | None, path: Path) -> ImageSet | None:

@@ -152,7 +152,9 @@ def read_provenances(out: Path) -> dict[str, Provenance | None]:
     found: dict[Path, Provenance | None] = dict.fromkeys(find_masks(out))
     for path in find_provenances(out):
         provenance = read_provenance(path)
-        if provenance and (mask := described_mask(path, provenance.output.name)).is_relative_to(out):
+        mask = described_mask(path, provenance.output.name) if provenance else None
+        # A field of a plate may have been renamed without its mask.
+        if mask and mask.is_relative_to(out) and out / provenance_name(mask.relative_to(out).as_posix()) == path:
             found[mask] = provenance
     if not found:
         raise UsageError(

@@ -14,6 +14,7 @@ from unetbio.files import open_regular
 from unetbio.io import decoding, read_labels, write_labels
 from unetbio.io.decoding import decode_elsewhere
 from unetbio.results.corrections import find_masks_of_run
+from unetbio.results.tables.collect_tables import measure
 from unetbio.settings.segmentation import Settings
 
 
@@ -261,6 +262,12 @@ def test_an_edited_mask_of_another_size_fails_and_is_not_lost(run: Runner) -> No
     run()
     assert run.became()["a.tif"] == ("failed", "shape_mismatch")
     assert "is (9, 9), its image is (64, 80)" in run.outcomes["a.tif"].entry.message
+    # The journal tells of the mask, not of the failed measurement: once the size is right, `measure` is enough.
+    labels = np.zeros((64, 80), np.uint16)
+    labels[:9, :9] = 1
+    write_labels(run.out / "a_labels.ome.tif", labels)
+    measure(run.out)
+    assert (run.summary()[0]["status"], run.summary()[0]["n_cells"]) == ("done", "1")
 
 
 def test_masks_that_usual_programs_saved_are_measured_with_their_new_cells(run: Runner) -> None:

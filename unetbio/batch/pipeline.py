@@ -22,6 +22,7 @@ from unetbio.provenance import Fingerprint, fingerprint
 from unetbio.results.band_files import BandFiles
 from unetbio.results.disk_arrays import DiskArray
 from unetbio.results.items import Item
+from unetbio.results.journal import Entry
 from unetbio.results.result_files import LabelStack, pending_path
 from unetbio.results.reuse import EarlierResult, Policy, find_earlier_result
 from unetbio.segmentation import Segmenter
@@ -67,6 +68,8 @@ class Job:
         Label images of the frames.
     frames : list of Future
         Frames that the workers finish.
+    line : Entry, optional
+        Line of the journal, once the mask is there.
     """
 
     item: Item
@@ -78,6 +81,7 @@ class Job:
     error: Exception | None = None
     labels: LabelStack | None = None
     frames: list[Future[Any]] = field(default_factory=list)
+    line: Entry | None = None
 
 
 @dataclass(frozen=True)

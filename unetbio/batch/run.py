@@ -350,7 +350,7 @@ class _Batch:
             )
         remove_bands(self.out, job.item.result)
         self.overlays.show(job.item)
-        entry = self._entry(job, "done")
+        entry = job.line = self._entry(job, "done")
         if self.measures_later:
             return reuse_or_measure(self.out, entry, None, KeptResult(False, provenance), asked=self.cells.options)
         outcome = Outcome(entry, records, pixel_size_of(provenance), provenance.output.label_hash)
@@ -367,7 +367,7 @@ class _Batch:
 
     def _reuse(self, job: Job, kept: KeptResult) -> Outcome:
         """The outcome of a kept result; its cells come from the table if they were measured on this label image."""
-        entry = self._entry(job, "skipped", "edited" if kept.edited else "unchanged")
+        entry = job.line = self._entry(job, "skipped", "edited" if kept.edited else "unchanged")
         if kept.provenance is not None:
             kept = replace(kept, provenance=follow_input(self.out, job.item, kept.provenance))
         self.overlays.draw_kept(job.item, kept, self._open_again)
@@ -424,7 +424,9 @@ class _Batch:
         for future in done:
             job = self.waiting.pop(future)
             outcome = self._outcome(job, future)
-            self.journal.append(outcome.entry)
+            # A mask that is there and cannot be measured is no failure of `segment`: `measure` tries it again.
+            line = outcome.entry if job.line is None else replace(job.line, message=outcome.entry.message)
+            self.journal.append(line)
             with stage("tables"):
                 self.outcomes.append(self.cells.add(outcome))
             self.on_outcome(outcome)

@@ -70,7 +70,7 @@ class Entry:
     series : int, optional
         Index of the image in its file, when one was asked for.
     reason, message : str
-        Of a failed file: reason code, and the line shown to the user.
+        Of a failed file: reason code, and the line shown to the user; of a mask that could not be measured the line.
     columns : dict
         Further columns: of the user's table, and of the path.
     path_columns : sequence of str

@@ -50,7 +50,7 @@ def describe_failures(rows: Sequence[Row], folders: Sequence[Path]) -> Iterator[
         (name, entry.path, "" if entry.series is None else str(entry.series)): entry.message
         for name in {row[MODEL] for row in rows}
         for entry in read_journals(of[name]).values()
-        if entry.status == "failed"
+        if entry.message
     }
     images: dict[tuple[str, str], list[Row]] = {}
     for row in rows:

@@ -171,6 +171,20 @@ def test_finished_images_of_a_file_stay_while_it_holds_fewer(
     assert table_column(out, "summary.csv", "series") == ["", "0", "1", "2"]
 
 
+@pytest.mark.parametrize("part", [(), ("--part", "1/1")], ids=["whole", "job"])
+def test_a_region_beyond_the_image_is_no_failure_once_another_is_given(
+    segment: Invoke, images: Path, tmp_path: Path, part: tuple[str, ...]
+) -> None:
+    out, one = tmp_path / "out", (str(images / "a.tif"),)
+    measure = ["measure", str(out), "--workers", "1"]
+    assert segment("--region", "60,0,40,60", *part, inputs=one).exit_code == 3
+    assert segment("--region", "60,0,40,60", *part, inputs=one).exit_code == 3
+    result = segment("--region", "40,0,40,60", *part, inputs=one)
+    assert (result.exit_code, "1 image leaves the tables: a.tif#xywh=60,0,40,60\n" in result.stderr) == (0, True)
+    assert CliRunner().invoke(main, measure).exit_code == 0
+    assert table_column(out, "summary.csv", "path") == ["a.tif#xywh=40,0,40,60"]
+
+
 def test_an_image_that_its_provenance_alone_knows_leaves_the_tables_in_each_job(
     segment: Invoke, images: Path, discs: Array, tmp_path: Path
 ) -> None:

@@ -47,9 +47,9 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None, *, unlisted
     """Record in the journal that images are gone, so that they leave the tables; their masks stay.
 
     A missing file counts as removed if the items come from its folder or table and do not include it. A missing file
-    that is still requested stays a failure. A series that the file does not hold no longer counts once the file is
-    given with another series, or a position that lacks all planes once the file is given with ``partial``; nor does a
-    failure of a file as one image that is seen to hold several now, or of one of several if it holds one.
+    that is still requested stays a failure. A series or a region that the file does not hold no longer counts once the
+    file is given with another one, or a position that lacks all planes once the file is given with ``partial``; nor
+    does a failure of a file as one image that is seen to hold several now, or of one of several if it holds one.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class _Listed:
         if not _is_there(path):
             return self.is_source_of(entry)
         listed = self.series.get(path, set())
-        if entry.reason == "no_such_series":
+        if entry.reason in ("no_such_series", "no_such_region"):
             return bool(listed)
         if entry.reason == MISSING_POSITION and path in self.partial:
             return True
@@ -172,6 +172,8 @@ class _Listed:
         path = Path(entry.input)
         if entry.series is not None:
             return f"{entry.path}, series {entry.series}"
+        if entry.file != entry.path:
+            return entry.path
         if path in self.series or path in self.pieces:
             return f"{entry.path}, as one image"
         return f"{entry.path}, no longer in the table" if _is_there(path) else entry.path

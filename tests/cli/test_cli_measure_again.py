@@ -186,3 +186,15 @@ def test_further_columns_are_asked_for_and_kept_until_others_are(
     (out / "b_labels.ome.tif").unlink()
     (out / "b_labels.json").unlink()
     assert columns() == set()
+
+
+def test_an_image_that_has_changed_since_it_was_segmented_is_named(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path
+) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs, "b.tif": discs})
+    tifffile.imwrite(tmp_path / "images" / "b.tif", discs[::-1])
+    (tmp_path / "images" / "a.tif").touch()
+    said = "1 of 2 images have changed since they were segmented, such as b.tif: their grey values are those of now"
+    assert said in run_measure(out)
+    segment(tmp_path, tiny_model, {})
+    assert run_measure(out, "--overwrite") == ""

@@ -61,6 +61,8 @@ class Outcome:
         See `unetbio.results.tables.measured_from.sources_of`; empty if unknown.
     input_gone : bool
         Whether the cells come from an earlier run because the input is missing.
+    input_changed : bool
+        Whether they were measured on an input that has changed since it was segmented.
     """
 
     entry: Entry
@@ -70,6 +72,7 @@ class Outcome:
     cells: "pl.DataFrame | None" = None
     measured_from: str = ""
     input_gone: bool = False
+    input_changed: bool = False
 
     @property
     def n_cells(self) -> int | None:

@@ -154,6 +154,7 @@ def measure(
         write_tables(out, outcomes, cells)
     without_rings.warn(len(outcomes))
     _warn_of_gone_inputs(outcomes)
+    _warn_of_changed_inputs(outcomes)
     return summarize(outcomes, out / SUMMARY)
 
 
@@ -242,6 +243,18 @@ def _warn_of_gone_inputs(outcomes: Sequence[Outcome]) -> None:
         )
 
 
+def _warn_of_changed_inputs(outcomes: Sequence[Outcome]) -> None:
+    changed = [outcome.entry.path for outcome in outcomes if outcome.input_changed]
+    if changed:
+        logger.warning(
+            "%d of %d images have changed since they were segmented, such as %s: their grey values are those of now; "
+            "run segment again",
+            len(changed),
+            len(outcomes),
+            changed[0],
+        )
+
+
 def _is_empty(table: "pl.DataFrame | None", column: str) -> bool:
     if table is None or table.is_empty() or column not in table.columns:
         return False
@@ -291,7 +304,9 @@ def reuse_or_measure(
             if found is not None:
                 return found
         measured = measure_again(out, entry, kept.provenance, options, edited=kept.edited)
-        return replace(measured, measured_from=sources or "")
+        return replace(
+            measured, measured_from=sources or "", input_changed=_input_has_changed(out, entry, kept.provenance)
+        )
     except ImageError as error:
         return Outcome(replace(entry, status="failed", reason=error.reason, message=str(error)))
     except UnetbioError:
@@ -300,6 +315,14 @@ def reuse_or_measure(
         # As in a run, an internal error fails this image only.
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return Outcome(replace(entry, status="failed", reason="internal", message=f"internal error ({text})"))
+
+
+def _input_has_changed(out: Path, entry: Entry, provenance: Provenance | None) -> bool:
+    """Whether the file at the place of an image holds other pixels than when it was segmented."""
+    if provenance is None:
+        return False
+    source = provenance.input.find((out / entry.output).parent)
+    return source is not None and not provenance.input.matches(source)
 
 
 def _find(

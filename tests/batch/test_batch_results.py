@@ -176,6 +176,10 @@ def test_overlays_of_older_masks_do_not_stay(run: Runner) -> None:
     write_labels(run.out / "a_labels.ome.tif", np.full((64, 80), 7, np.uint16))
     run(overlays=overlays, draw=draw)
     assert drawn == [3, 0, 7]
+    # A run that draws others keeps the picture that is there in step.
+    write_labels(run.out / "a_labels.ome.tif", np.full((64, 80), 5, np.uint16))
+    run(draw=draw)
+    assert drawn == [3, 0, 7, 5]
     assert [path.name for path in overlays["a"].parent.iterdir()] == ["a.labels.jpg"]
 
 

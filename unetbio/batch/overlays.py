@@ -101,8 +101,14 @@ class Overlays:
             self.discard(result)
 
     def draw_kept(self, item: Item, kept: KeptResult, open_image: Callable[[Item], ImageSelection]) -> None:
-        """Draw the overlay of a kept label image if it is missing or older."""
+        """Draw the overlay of a kept label image if it is missing or older.
+
+        That of an edited one is drawn again although this run draws those of other images.
+        """
         path = self._paths.get(item.result)
+        if path is None and kept.edited:
+            earlier = self._out / overlay_name(item.labels)
+            path = earlier if earlier.is_file() else None
         labels, objects = self._out / item.labels, self._out / item.objects
         if path is None or (_is_newer(path, labels) and not _is_newer(objects, path)):
             return

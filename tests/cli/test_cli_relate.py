@@ -195,6 +195,24 @@ def test_two_models_make_two_results_and_relate_them(tmp_path: Path, tiny_model:
     assert "--model tiny and tiny: results of one name" in result.stderr
 
 
+def test_images_that_fail_with_both_models_are_failures(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "bad.tif").write_bytes(b"")
+    line = [
+        "segment",
+        tmp_path / "bad.tif",
+        "-o",
+        tmp_path / "out",
+        "-m",
+        tiny_model,
+        "-m",
+        renamed(tiny_model, "wide"),
+    ]
+    result = run(*line, "--workers", "1")
+    assert result.exit_code == 3
+    assert "nothing is related: " in result.stderr
+    assert run(*line, "--workers", "1", "--failed-ok").exit_code == 0
+
+
 def parents_of(nuclei: Path) -> list[tuple[int | None, float | None]]:
     table = pl.read_csv(nuclei / "cells.csv")
     if "parent" not in table.columns:

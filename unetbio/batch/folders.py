@@ -213,7 +213,12 @@ def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View
     is_whole = not (request.run.dry_run or request.run.part or request.run.no_tables)
     if len(models) == 2 and is_whole and all(of_model(info).masks == "instances" for info in infos):
         related = request.out / RELATED
-        done = relate_folders(request.out / names[0], request.out / names[1], related, _log_unrelated)
+        try:
+            done = relate_folders(request.out / names[0], request.out / names[1], related, _log_unrelated)
+        except UsageError as error:
+            # As where all images failed, which was said of each.
+            logger.warning("nothing is related: %s", error)
+            return
         yield Finished(related, tuple(names), done, done.failed)
 
 

@@ -393,3 +393,27 @@ def test_a_mask_is_made_again_in_parts(
     monkeypatch.setattr("unetbio.batch.rerun.MemoryShares.of", lambda memory_of_machine: MemoryShares(None, memory))
     assert rerun_masks(out, 1, "cpu", lambda name: None) == (1, [])
     assert parts == [30]
+
+
+def test_a_mask_in_a_folder_that_is_read_only_is_made_again_in_parts(
+    mosaic: Array, tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, out, scratch = tmp_path / "mosaic.tif", tmp_path / "out", tmp_path / "scratch"
+    tifffile.imwrite(image, mosaic, tile=(32, 32))
+    segment(image, out, segmenter, WHOLE, NOT_SCALED)
+    scratch.mkdir()
+    used: list[Path] = []
+    reserve = disk_arrays.reserved_file
+
+    def noted(folder: Path, size: int) -> Any:
+        used.append(folder)
+        return reserve(folder, size)
+
+    monkeypatch.setattr(disk_arrays, "reserved_file", noted)
+    # Root may write everywhere.
+    monkeypatch.setattr("os.access", lambda folder, mode: folder != out)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(scratch))
+    memory = 30 * BYTES_IN_BAND * mosaic.shape[1]
+    monkeypatch.setattr("unetbio.batch.rerun.MemoryShares.of", lambda memory_of_machine: MemoryShares(None, memory))
+    assert rerun_masks(out, 1, "cpu", lambda name: None) == (1, [])
+    assert set(used) == {scratch}

@@ -1,6 +1,8 @@
 """Segment masks of an output folder again as their provenances record, and compare the results."""
 
 import dataclasses
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +105,7 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
         image = open_recorded(provenance.input, source, axes=options["axes"], series=series, whole=True)
         segmenter, opened = open_to_segment(image, model, device=device, **options)
         memory = MemoryShares.of(available_memory()).frames
-        _, info = segment_opened(segmenter, in_parts_if_large(opened, segmenter, path.parent, memory))
+        _, info = segment_opened(segmenter, in_parts_if_large(opened, segmenter, _scratch(path.parent), memory))
     except (ImageError, UsageError) as error:
         return f"cannot be segmented again: {error}"
     if info["settings"] != provenance.settings:
@@ -112,6 +114,11 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
         return ""
     reasons = "".join(f"; {reason}" for reason in _reasons(provenance, info))
     return f"segmented again, another label image comes out (label_hash differs){reasons}"
+
+
+def _scratch(folder: Path) -> Path:
+    """Folder for the nameless files of a large image: that of its mask, or the usual one where that is read-only."""
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def _recorded_settings(provenance: Provenance, info: "ModelInfo") -> tuple[dict[str, Any], dict[str, Any]]:

@@ -29,6 +29,9 @@ rule retry:
     message:
         "Trying once more what failed in {params.out}"
     shell:
+        # Marks of jobs without an image: with one again, they are not done.
+        "for mark in {params.out:q}/logs/segment.*-of-*.done; do"
+        ' for one in {input.segmented:q}; do [ "$mark" = "$one" ] && continue 2; done; rm -f "$mark"; done; '
         # Usually nothing failed and all journals of jobs are of these, which is found faster than unetbio starts. Those
         # of another number of jobs stay, since they tell what these have done.
         "set -- {params.out:q}/run.*-of-*.jsonl; "

@@ -230,12 +230,18 @@ def test_images_that_are_removed_leave_the_tables_also_where_a_job_has_no_other(
     out = tmp_path / "out"
     assert len(list(out.glob("run.*-of-2.jsonl"))) == len(read_summary(out)) == 2
     masks = _masks(out)
-    (tmp_path / "images" / f"{names[1]}.ome.tif").unlink()
+    removed = (tmp_path / "images" / f"{names[1]}.ome.tif").rename(tmp_path / f"{names[1]}.ome.tif")
     again = snakemake(tmp_path, "--configfile", "config.yaml")
     assert again.returncode == 0, again.stdout
     assert set(read_summary(out)) == {f"{names[0]}.ome.tif"}
     assert _masks(out) == masks
     assert "Nothing to be done" in snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+    # And come back with the image, as old as it was.
+    removed.rename(tmp_path / "images" / removed.name)
+    again = snakemake(tmp_path, "--configfile", "config.yaml")
+    assert again.returncode == 0, again.stdout
+    assert set(read_summary(out)) == {f"{name}.ome.tif" for name in names}
+    assert _masks(out) == masks
 
 
 @pytest.mark.slow

@@ -47,6 +47,7 @@ __all__ = [
     "described_mask",
     "fields_of_plate",
     "find_masks",
+    "find_output_folders",
     "find_plates",
     "find_provenances",
     "geojson_name",
@@ -324,14 +325,27 @@ def find_provenances(out: Path, *, nested: bool = True) -> Iterator[Path]:
 
     With ``nested``, also those in output folders of other runs below it.
     """
-    masks = tuple(f"{ending}{FORMATS['ome-zarr']}" for ending in WRITTEN_MASKS)
     provenances = tuple(f"{ending}.json" for ending in WRITTEN_MASKS)
-    for parent, folders, names in os.walk(out):
+    for parent, folders, names in _walk_outside_masks(out):
         if not nested and parent != os.fspath(out) and any(map(is_journal, names)):
             folders.clear()
             continue
-        folders[:] = [name for name in folders if not name.endswith(masks)]
         yield from (Path(parent, name) for name in names if name.endswith(provenances))
+
+
+def find_output_folders(out: Path) -> Iterator[Path]:
+    """An output folder, and those of other runs below it, as of two models."""
+    for parent, _, names in _walk_outside_masks(out):
+        if parent == os.fspath(out) or any(map(is_journal, names)):
+            yield Path(parent)
+
+
+def _walk_outside_masks(out: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, without what lies in masks that are folders."""
+    masks = tuple(f"{ending}{FORMATS['ome-zarr']}" for ending in WRITTEN_MASKS)
+    for parent, folders, names in os.walk(out):
+        folders[:] = [name for name in folders if not name.endswith(masks)]
+        yield parent, folders, names
 
 
 def _ending(output: str) -> str:

@@ -213,6 +213,20 @@ def test_images_that_fail_with_both_models_are_failures(tmp_path: Path, tiny_mod
     assert run(*line, "--workers", "1", "--failed-ok").exit_code == 0
 
 
+def test_results_of_two_models_are_verified_each_in_its_folder(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    out = tmp_path / "out"
+    tifffile.imwrite(tmp_path / "x.tif", discs)
+    line = ["segment", tmp_path / "x.tif", "-o", out, "-m", tiny_model, "-m", renamed(tiny_model, "wide")]
+    assert run(*line, "--workers", "1").exit_code == 0
+    result = run("verify", out)
+    assert (result.exit_code, result.stdout) == (0, f"2 masks verified, 0 mismatches: {out}\n")
+    with open(out / "wide" / "cells.csv", "a") as table:
+        table.write("\n")
+    result = run("verify", out)
+    assert result.exit_code == 3
+    assert result.stdout.startswith("wide/cells.csv: table: changed after it was written")
+
+
 def parents_of(nuclei: Path) -> list[tuple[int | None, float | None]]:
     table = pl.read_csv(nuclei / "cells.csv")
     if "parent" not in table.columns:

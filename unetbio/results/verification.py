@@ -2,9 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from unetbio.output_layout import (
     TABLE_HASHES,
     described_mask,
     find_masks,
+    find_output_folders,
     find_provenances,
     is_journal,
     provenance_name,
@@ -61,7 +62,8 @@ class Finding:
 def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     """Compare label images, inputs and models with their provenances, byte for byte.
 
-    Models are compared if their files still exist. Settings and models are also compared between the masks.
+    Models are compared if their files still exist. Settings and models are also compared between the masks of one run:
+    output folders below this one are of others.
 
     Parameters
     ----------
@@ -85,14 +87,29 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     provenances = read_provenances(out)
     models = {provenance.model.path for provenance in provenances.values() if provenance}
     hashes = {path: _hash_of(path) for path in models}
-    usual = _most_common(Counter(_recipe(provenance) for provenance in provenances.values() if provenance))
+    folders = list(find_output_folders(out))
+    # Masks of two models, each in a folder of its own, differ.
+    folder_of = {name: _innermost(folders, out / name) for name in provenances}
+    made = {folder: Counter[_Recipe]() for folder in folders}
+    for name, provenance in provenances.items():
+        if provenance:
+            made[folder_of[name]][_recipe(provenance)] += 1
+    usual = {folder: _most_common(recipes) for folder, recipes in made.items()}
 
     def check(name: str) -> list[Finding]:
-        return list(_check(out, name, provenances[name], hashes, usual))
+        return list(_check(out, name, provenances[name], hashes, usual[folder_of[name]]))
 
     with ThreadPoolExecutor(workers) as pool:
         found = [finding for findings in pool.map(check, sorted(provenances)) for finding in findings]
-    return len(provenances), [*found, *_check_tables(out), *_check_journals(out)]
+    for folder in folders:
+        above = "" if folder == out else f"{folder.relative_to(out).as_posix()}/"
+        found += [replace(one, output=above + one.output) for one in (*_check_tables(folder), *_check_journals(folder))]
+    return len(provenances), found
+
+
+def _innermost(folders: Sequence[Path], path: Path) -> Path:
+    """The folder that a path lies in, of folders in each other."""
+    return max((folder for folder in folders if path.is_relative_to(folder)), key=lambda folder: len(folder.parts))
 
 
 def _check_tables(out: Path) -> Iterator[Finding]:

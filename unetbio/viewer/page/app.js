@@ -40,7 +40,7 @@ const viewer = OpenSeadragon({
 });
 const layer = new CellLayer(viewer, $("cells"), (plane, level, x, y) =>
   getIds(`image/${state.index}/labels/${plane}/${level}/${x}_${y}`));
-const histogram = new Histogram($("histogram"), (low, high) => select(table.between($("column").value, low, high)));
+const histogram = new Histogram($("histogram"), (first, stop) => select(table.inBars($("column").value, first, stop)));
 
 // --- Messages ---------------------------------------------------------------------------------------------------------
 

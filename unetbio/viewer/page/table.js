@@ -98,10 +98,18 @@ export class CellTable {
     return this.ids.filter((id) => this.value(CLASS, id) === name);
   }
 
-  between(name, low, high) {
+  // Gives the bar of a value in the histogram; the bars at the ends hold all that lies beyond them.
+  bars(name) {
+    const [low, high] = this.limits(name);
+    return (value) => Math.min(BINS - 1, Math.max(0, Math.floor((Number(value) - low) / (high - low) * BINS)));
+  }
+
+  // Cells in some bars of the histogram; the bar `stop` is not one of them.
+  inBars(name, first, stop) {
+    const barOf = this.bars(name);
     return this.ids.filter((id) => {
-      const value = this.value(name, id);
-      return value !== null && Number(value) >= low && Number(value) <= high;
+      const value = this.value(name, id), bar = value === null ? -1 : barOf(value);
+      return bar >= first && bar < stop;
     });
   }
 
@@ -113,7 +121,7 @@ export class CellTable {
 }
 
 export class Histogram {
-  // select(low, high) is called while a person draws across the bars.
+  // select(first, stop) is called with numbers of bars while a person draws across the bars.
   constructor(canvas, select) {
     this.canvas = canvas;
     this.from = null;
@@ -129,14 +137,14 @@ export class Histogram {
     canvas.addEventListener("pointermove", (event) => {
       if (this.from === null) return;
       // Whole bars.
-      const [left, right] = [Math.min(this.from, share(event)), Math.max(this.from, share(event))];
-      this.range = [Math.floor(left * BINS) / BINS, Math.ceil(right * BINS) / BINS];
+      const at = share(event), first = Math.min(BINS - 1, Math.floor(Math.min(this.from, at) * BINS));
+      this.range = [first, Math.max(first + 1, Math.ceil(Math.max(this.from, at) * BINS))];
       this.draw();
     });
     canvas.addEventListener("pointerup", () => {
       if (this.from === null) return;
       this.from = null;
-      if (this.range) select(this.valueAt(this.range[0], 0), this.valueAt(this.range[1], 1));
+      if (this.range) select(...this.range);
     });
   }
 
@@ -148,29 +156,19 @@ export class Histogram {
     this.draw();
   }
 
-  // The ends hold all that lies beyond them.
-  valueAt(share, end) {
-    const [low, high] = this.table.limits(this.name);
-    if (share <= 0 && end === 0) return -Infinity;
-    if (share >= 1 && end === 1) return Infinity;
-    return low + share * (high - low);
-  }
-
   draw() {
     const {canvas} = this, context = canvas.getContext("2d");
     context.clearRect(0, 0, canvas.width, canvas.height);
     canvas.hidden = !this.name;
     if (!this.name) return;
-    const [low, high] = this.table.limits(this.name);
-    const counts = new Array(BINS).fill(0);
+    const barOf = this.table.bars(this.name), counts = new Array(BINS).fill(0);
     for (const value of this.table.columns[this.name]) {
-      if (value === null) continue;
-      counts[Math.min(BINS - 1, Math.max(0, Math.floor((Number(value) - low) / (high - low) * BINS)))] += 1;
+      if (value !== null) counts[barOf(value)] += 1;
     }
     const most = Math.max(...counts, 1), width = canvas.width / BINS;
     if (this.range) {
       context.fillStyle = GROUND;
-      context.fillRect(this.range[0] * canvas.width, 0, (this.range[1] - this.range[0]) * canvas.width, canvas.height);
+      context.fillRect(this.range[0] * width, 0, (this.range[1] - this.range[0]) * width, canvas.height);
     }
     counts.forEach((count, bin) => {
       const height = count ? Math.max(3, count / most * (canvas.height - 6)) : 0;

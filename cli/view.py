@@ -30,7 +30,7 @@ def command(out: Path, run: ViewRun) -> None:
     \b
         ssh -L 8642:127.0.0.1:8642 USER@MACHINE
 
-    and open the address that is printed there. The page shows image and cells, colours them by any column of the table,
+    and open the address that is printed there. The page shows image and cells, colours them by any measurement,
     and has tools to delete, merge, split, draw and accept cells (? shows the keys). Each correction is saved at once;
     corrected masks count as edited by hand. Enter accepts an image; corrections.csv lists the accepted ones for
     unetbio train.

@@ -26,6 +26,7 @@ from unetbio.provenance import CELL_CLASSES, read_provenance
 from unetbio.results.corrections import describe_mask
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import is_large, state_of_labels
+from unetbio.results.tables.cells import known_options
 from unetbio.results.tables.confidences import objects_path, read_classes, read_evidence
 from unetbio.results.tables.measure_cells import measure_frame, open_input, sections_unlinked, segmented_channels
 from unetbio.viewer import edits
@@ -93,7 +94,8 @@ class Document:
         self._out, self._entry = out, entry
         self._provenance = read_provenance(out / provenance_name(entry.output))
         self._mask = describe_mask(out, entry)
-        opened = open_input(out, entry, self._provenance, None)
+        self._table_options = known_options(out)
+        opened = open_input(out, entry, self._provenance, self._table_options.pixel_size_um)
         if opened is None:
             raise ImageError("unreadable", f"{entry.input} cannot be read: put it back to see its mask")
         self._opened = replace(opened, channels=opened.present_channels(opened.times[0]))
@@ -172,7 +174,7 @@ class Document:
             "first_section": self._opened.first_section,
             "planes_of_volume": self._planes_of_volume,
             "channels": self._describe_channels(),
-            "pixel_size_um": self._mask.pixel_size_um.get("X"),
+            "pixel_size_um": self._opened.trusted_pixel_size_um.get("X"),
             **self.state(),
         }
 
@@ -276,7 +278,7 @@ class Document:
         is_whole = opened.channels == opened.present_channels(time)
         if is_whole and not is_stack and not is_large(self._opened.shape[-2:]):
             raw = np.stack([np.asarray(self._planes.levels(plane, channel)[0]) for channel in opened.channels])
-        table = measure_frame(opened, time, frame, raw)
+        table = measure_frame(opened, time, frame, raw, options=self._table_options)
         confidences, classes = self._confidences(plane), self.classes(plane)
         cells = table["label"].to_list()
         known = [confidences.get(cell) for cell in cells]

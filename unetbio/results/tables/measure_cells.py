@@ -69,6 +69,7 @@ def measure_frame(
     *,
     confidences: Sequence[float] = (),
     objects: ObjectTable | None = None,
+    options: TableOptions | None = None,
 ) -> "pl.DataFrame":
     """One row for each cell of a frame, with the time in a column ``t``.
 
@@ -88,10 +89,12 @@ def measure_frame(
         Of the cells, in the order of their ids from 1; empty if unknown.
     objects : ObjectTable, optional
         Objects that a model found, whose score is the confidence of the cell, or classes of cells.
+    options : TableOptions, optional
+        How cells are measured; as in a new folder unless given. Further features need a frame in memory.
     """
     evidence = Evidence(of_cells=confidences_by_id(confidences, objects), classes=classes_by_id(objects))
     frame = _frame_of(opened, t, label_image, raw, evidence)
-    return _table(frame, t, TableOptions(), apart=opened.sections_unlinked)
+    return _table(frame, t, options or TableOptions(), apart=opened.sections_unlinked)
 
 
 def measure_again(
@@ -406,7 +409,7 @@ def open_input(
 def open_as_segmented(
     out: Path, entry: Entry, provenance: Provenance | None, pixel_size_um: PixelSize | None = None
 ) -> ImageSelection:
-    """The input as it was segmented.
+    """The input as it was segmented; with a pixel size that is given, which is that of the full resolution.
 
     Raises
     ------
@@ -416,6 +419,8 @@ def open_as_segmented(
     path = provenance.input.find((out / entry.output).parent) if provenance else Path(entry.input)
     if path is None or not path.exists():
         raise ImageError("unreadable", "it is no longer there")
+    if provenance is not None and pixel_size_um is not None:
+        provenance = with_given_size(provenance, pixel_size_um)
     settings = provenance.settings if provenance else {}
     record = provenance.input if provenance else None
     # The journal names the position of a mask without provenance.

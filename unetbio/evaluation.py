@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 POOLED = "pooled"
 
+FEW_CLASSES = 32
+"""A prediction of fewer classes may be noise; images have more grey values."""
+
 _Mask = NDArray[Any]
 _Times = tuple[int | None, ...]
 _Comparison = Comparison | ClassedComparison | ClassComparison
@@ -51,6 +54,10 @@ class _Comparer(Protocol):
     @property
     def allow_binary(self) -> bool:
         """Whether masks of 0 and 1 (or 255) are accepted."""
+
+    @property
+    def noise_below(self) -> int:
+        """Predictions of numbers below it alone may be noise; others are images given by mistake."""
 
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
         """Prepare the mask of one time point for the comparison."""
@@ -79,6 +86,7 @@ class _Cells:
     tolerance: float
     allow_binary: bool
     parted: list[bool] = field(default_factory=list)
+    noise_below = 0
 
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
         if not (self.allow_binary and is_binary_mask(mask)):
@@ -162,6 +170,7 @@ class _Classes:
     names: tuple[str, ...]
     most_classes: int = field(init=False)
     allow_binary = True
+    noise_below = FEW_CLASSES
 
     def __post_init__(self) -> None:
         # The number of classes follows from the values or the names, whichever are more; 0 = unknown.
@@ -437,7 +446,8 @@ def _open(found: Path, true: Path, axes: str | None, series: int) -> Image:
 
 def _prepared(mask: _Mask, axes: str, comparer: _Comparer, *, is_truth: bool) -> tuple[_Mask, bool]:
     """A mask for the comparison, and whether its first axis is time."""
-    check_plausible(mask, "the mask")
+    if is_truth or mask.max(initial=0) >= comparer.noise_below:
+        check_plausible(mask, "the mask")
     has_time = axes.startswith("T")
     frames = [comparer.prepare(frame, is_truth=is_truth) for frame in (mask if has_time else [mask])]
     return np.stack(frames) if has_time else frames[0], has_time

@@ -266,3 +266,17 @@ def test_predictions_hold_the_numbers_of_classes_whatever_the_truth_holds(tmp_pa
     assert refused.exit_code == 3
     message = "values.tif: holds 255, which is none of the classes 0 to 2: a prediction holds the number of the class"
     assert message in refused.stderr
+
+
+def test_noisy_predictions_of_classes_are_scored(tmp_path: Path) -> None:
+    """Classes of pixels may be as noisy as an image; one that is given by mistake holds more numbers."""
+    classes = np.repeat([0, 1, 2], 40)[:, np.newaxis].repeat(80, axis=1).astype(np.uint8)
+    is_noise = (np.random.default_rng(0).random(classes.shape) < 0.04) & (classes > 0)
+    image = np.random.default_rng(0).poisson(100, classes.shape).astype(np.uint8)
+    for name, mask in (("truth", classes), ("noisy", np.where(is_noise, 3 - classes, classes)), ("image", image)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", mask)
+    result = run(tmp_path / "noisy.tif", tmp_path / "truth.tif", "--classes", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["pooled"]["pixel_accuracy"] == pytest.approx(1 - is_noise.mean())
+    refused = run(tmp_path / "image.tif", tmp_path / "truth.tif", "--classes")
+    assert (refused.exit_code, "image.tif: the mask looks like an image" in refused.stderr) == (3, True)

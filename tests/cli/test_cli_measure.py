@@ -85,3 +85,14 @@ def test_a_mask_that_was_saved_in_another_order_is_put_over_its_image(
     result = CliRunner().invoke(main, ["measure", str(out), "--workers", "1"])
     assert result.exit_code == 3
     assert "v_labels.nii.gz: its voxels are not those of the image: they begin at voxel 40, 0, 0" in result.stderr
+
+
+def test_channels_of_one_name_keep_their_columns_where_another_is_missing(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path
+) -> None:
+    names = [f"Series00{series}_ch0{channel}.tif" for series, channel in ((1, 0), (1, 1), (1, 2), (2, 0), (2, 2))]
+    chosen = ("--channel", "DAPI", "--channel-names", "DAPI,GFP,GFP")
+    table = cells(segment(tmp_path, tiny_model, dict.fromkeys(names, discs), *chosen)).filter(path="Series002")
+    assert "intensity_mean_GFP" not in table.columns
+    assert table["intensity_mean_GFP_1"].is_null().all()
+    assert table["intensity_mean_GFP_2"].null_count() == 0

@@ -12,7 +12,12 @@ from unetbio.labels import as_volume
 from unetbio.measurement.columns import Columns, IndexArray, Table
 from unetbio.measurement.features import grey_statistics, texture_features
 
-__all__ = ["GreyValues", "MeanColumns", "mean_over_cells"]
+__all__ = ["GreyValues", "MeanColumns", "mean_over_cells", "unique_names"]
+
+
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of all channels of an image in columns: one that occurs twice has the number of its channel behind it."""
+    return tuple(f"{name}_{channel}" if names.count(name) > 1 else name for channel, name in enumerate(names))
 
 
 class GreyValues(NamedTuple):
@@ -48,8 +53,7 @@ class GreyValues(NamedTuple):
             raise ImageError(
                 "wrong_shape", f"{len(names)} channel names for {channels} channels: give one name a channel"
             )
-        unique = [f"{name}_{channel}" if names.count(name) > 1 else name for channel, name in enumerate(names)]
-        return cls(image, shape, tuple(unique))
+        return cls(image, shape, unique_names(names))
 
     def statistics(self, volume: IndexArray, runs: Table, areas: Table) -> Columns:
         """Columns of grey values and texture of each channel."""

@@ -23,6 +23,7 @@ from unetbio.measurement.frame_summary import (
     describe_labels,
     median_diameter_in_sections,
 )
+from unetbio.measurement.grey_columns import unique_names
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes
 from unetbio.postprocessing.bands import BAND_PIXELS, planes_of
@@ -229,8 +230,8 @@ def pixel_size_of(provenance: Provenance | None) -> float | None:
 
 
 def channel_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Name of each channel, or its number if it has none."""
-    return tuple(name or str(index) for index, name in enumerate(names))
+    """Name in columns of each channel of an image: its number if it has none, and behind a name that occurs twice."""
+    return unique_names([name or str(index) for index, name in enumerate(names)])
 
 
 def concatenate(tables: "Sequence[pl.DataFrame]") -> "pl.DataFrame":

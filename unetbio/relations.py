@@ -188,7 +188,7 @@ def _frames(
     for index, t in enumerate(mask.times):
         nucleus, cell, rest = (stack[index] if several else stack for stack in stacks)
         present = opened.present_channels(t) if opened else ()
-        grey = opened.read_channels(t, present) if opened and present else None
+        grey = opened.read_channels(t, present) if opened else None
         fits = grey is not None and grey.shape[1:] == cell.shape
         yield t, nucleus, cell, rest, grey if fits else None, tuple(all_names[channel] for channel in present)
 

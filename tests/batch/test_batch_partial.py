@@ -43,16 +43,18 @@ def channels(*names: str) -> str:
     return "".join(f'<Channel ID="Channel:0:{n}" Name="{n}" SamplesPerPixel="1"/>' for n in names)
 
 
-def write_set(folder: Path, names: list[str], planes: list[Array | None]) -> None:
-    """A file for each channel, each with OME-XML that names all; those of None are not written."""
+def write_set(folder: Path, names: list[str], planes: list[Array | None], axis: str = "C") -> None:
+    """A file for each channel, or time, each with OME-XML that names all; those of None are not written."""
     ids = [uuid.UUID(int=number + 1) for number in range(len(names))]
     places = "".join(
-        f'<TiffData FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="{n}.ome.tif">urn:uuid:{i}</UUID></TiffData>'
-        for c, (n, i) in enumerate(zip(names, ids, strict=True))
+        f'<TiffData First{axis}="{at}" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{n}.ome.tif">urn:uuid:{i}</UUID></TiffData>'
+        for at, (n, i) in enumerate(zip(names, ids, strict=True))
     )
+    named = channels(*names) if axis == "C" else channels("DAPI")
     for name, own, plane in zip(names, ids, planes, strict=True):
         if plane is not None:
-            write_ome(folder / f"{name}.ome.tif", [plane], channels(*names) + places, own, c=len(names))
+            write_ome(folder / f"{name}.ome.tif", [plane], named + places, own, **{axis.lower(): len(names)})
 
 
 @pytest.fixture
@@ -348,3 +350,15 @@ def test_an_image_of_which_nothing_is_whole(segment: Segment, tmp_path: Path, di
 )
 def test_the_longest_run(flags: str, run: range) -> None:
     assert longest_run(np.array([flag == "1" for flag in flags], bool)) == run
+
+
+def test_a_time_whose_file_is_gone_is_measured_without_grey_values(
+    segment: Segment, tmp_path: Path, discs: Array
+) -> None:
+    write_set(tmp_path / "images", ["a", "b"], [discs, discs[::-1]], "T")
+    assert segment().exit_code == 0
+    (tmp_path / "images" / "b.ome.tif").unlink()
+    result = CliRunner().invoke(main, ["measure", str(tmp_path / "out"), "--workers", "1", "--overwrite"])
+    assert result.exit_code == 0, result.stderr
+    known = [(row["t"], row["intensity_mean_DAPI"] != "") for row in rows(tmp_path, "cells.csv")]
+    assert known == [("0", True)] * 3 + [("1", False)] * 3

@@ -216,6 +216,8 @@ class ImageSelection:
 
     def read_known(self, t: int | None, channels: Sequence[int]) -> tuple[NDArray[Any], UnknownPixels | None]:
         """As `read_channels`, with the pixels that had no grey value if the settings fill them."""
+        if not channels:
+            return np.empty((0, *self.shape), self.image.dtype), None
         raw = np.stack([self._read_channel(t, channel) for channel in channels])
         return fill(raw, in_sections=self.in_sections) if self.settings.nan == "fill" else (raw, None)
 

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from unetbio.report.overlays import draw_tracks, write_picture
 
-__all__ = ["MAX_FRAMES", "write_film_strip"]
+__all__ = ["write_film_strip"]
 
-MAX_FRAMES = 12
 COLUMNS = 4
 SIDE = 512
 MARGIN = 4
@@ -26,7 +25,7 @@ def write_film_strip(path: Path, frames: Sequence[tuple[NDArray[Any] | None, NDA
     path : path
         The picture.
     frames : sequence of (ndarray or None, ndarray)
-        Grey values ``(Y, X)``, if they are known, and label images ``(Y, X)`` of tracks; `MAX_FRAMES` or fewer.
+        Grey values ``(Y, X)``, if they are known, and label images ``(Y, X)`` of tracks; a dozen or fewer.
     """
     pictures = [
         draw_tracks(np.zeros(labels.shape) if grey is None else grey, labels, max_side=SIDE) for grey, labels in frames

@@ -57,14 +57,19 @@ class ShownRows:
         Rows, with columns ``t`` and ``z`` where frames and sections have cells of their own.
     axes : str
         The last axes of the mask; those before have the length 1.
-    times : sequence of int or None
-        Time of each frame, of masks with an axis T.
+    numbers : mapping
+        Number in the table of each time (``T``) and section (``Z``), which a run may have left out.
     """
 
     def __init__(
-        self, viewer: Viewer, layer: Labels, table: pd.DataFrame, axes: str, times: Sequence[int | None] = ()
+        self,
+        viewer: Viewer,
+        layer: Labels,
+        table: pd.DataFrame,
+        axes: str,
+        numbers: Mapping[str, Sequence[int | None]],
     ) -> None:
-        self._viewer, self._layer, self._axes, self._times = viewer, layer, axes, times
+        self._viewer, self._layer, self._axes, self._numbers = viewer, layer, axes, numbers
         self.table = table
         viewer.dims.events.current_step.connect(self.show)
         self.show()
@@ -85,10 +90,10 @@ class ShownRows:
         step = self._layer.world_to_data(self._viewer.dims.point)[-len(self._axes) :]
         index = dict(zip(self._axes, (round(value) for value in step), strict=True))
         shown: dict[str, int | None] = {}
-        if "T" in index:
-            shown["t"] = self._times[min(max(index["T"], 0), len(self._times) - 1)]
-        if "Z" in index:
-            shown[SECTION] = index["Z"]
+        for axis, column in (("T", "t"), ("Z", SECTION)):
+            if axis in index:
+                numbers = self._numbers[axis]
+                shown[column] = numbers[min(max(index[axis], 0), len(numbers) - 1)]
         return shown
 
 

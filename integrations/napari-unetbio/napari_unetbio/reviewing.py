@@ -138,7 +138,7 @@ class ReviewWidget(QWidget):
         self._mask = self._viewer.add_labels(loaded.labels.copy(), name="cells", **where)
         self._saved = loaded.labels
         self._layers.append(self._mask)
-        self._rows = ShownRows(self._viewer, self._mask, loaded.table, loaded.mask.axes, loaded.times)
+        self._rows = ShownRows(self._viewer, self._mask, loaded.table, loaded.mask.axes, loaded.numbers)
         self._viewer.reset_view()
 
     def _say(self, message: str) -> None:

@@ -62,6 +62,11 @@ class LoadedImage:
     stamp: Stamp | None
 
     @property
+    def numbers(self) -> dict[str, tuple[int | None, ...]]:
+        """Number in the tables of each time and section of the label image, by axis."""
+        return {"T": self.mask.times, "Z": self.mask.sections}
+
+    @property
     def times(self) -> tuple[int | None, ...]:
         """Time of each frame of the label image."""
         return self.mask.times if "T" in self.mask.axes else ()
@@ -122,20 +127,25 @@ def _stamp_of(mask: Path) -> Stamp | None:
 
 
 def _channels(opened: ImageSelection) -> tuple[dict[str, NDArray[Any]], bool]:
-    """Channels as they were segmented: sections picked or projected."""
-    numbers = opened.present_channels(None)
-    frames = [opened.read_channels(t, numbers) for t in opened.times]
+    """Channels as they were segmented: sections picked or projected; those that have a file at some time."""
+    numbers = sorted({number for t in opened.times for number in opened.present_channels(t)})
+    if not numbers:
+        return {}, False
+    frames = [_frame(opened, t, numbers) for t in opened.times]
     stack = np.stack(frames, axis=1) if len(frames) > 1 else frames[0]
     names = opened.image.channel_names
     if names in COLOURS and stack.dtype == np.uint8 and len(numbers) == len(names):
         return {"colours": np.moveaxis(stack, 0, -1)}, True
-    titles = _unlike(channel_columns(names), numbers)
-    return dict(zip(titles, stack, strict=True)), False
+    titles = channel_columns(names)
+    return {titles[number]: pixels for number, pixels in zip(numbers, stack, strict=True)}, False
 
 
-def _unlike(names: Sequence[str], numbers: Sequence[int]) -> list[str]:
-    """Names of these channels; those that occur twice get their number."""
-    return [names[i] if names.count(names[i]) == 1 else f"{names[i]} {i}" for i in numbers]
+def _frame(opened: ImageSelection, t: int | None, numbers: Sequence[int]) -> NDArray[Any]:
+    """Channels of one time, black where the file of one is missing."""
+    present = opened.present_channels(t)
+    found = dict(zip(present, opened.read_channels(t, present), strict=True))
+    black = np.zeros(opened.shape, opened.image.dtype)
+    return np.stack([found.get(number, black) for number in numbers])
 
 
 def save_correction(loaded: LoadedImage, labels: NDArray[Any]) -> bool:

@@ -249,8 +249,8 @@ class SegmentWidget(QWidget):
         data = np.expand_dims(labels, tuple(range(len(part.corner) - labels.ndim)))
         added = self._viewer.add_labels(data, name=f"{layer.name} {info['model']['name']}", **_place(layer, part))
         added.metadata["unetbio"] = info
-        times = range(len(labels)) if info["axes"].startswith("T") else ()
-        self._followed.append(ShownRows(self._viewer, added, table, info["axes"], times))
+        numbers = {axis: range(size) for axis, size in zip(info["axes"], labels.shape, strict=True)}
+        self._followed.append(ShownRows(self._viewer, added, table, info["axes"], numbers))
         count = "classes" if info["n_cells"] is None else f"{info['n_cells']} cells"
         warnings = sorted({code for frame in info["frames"] for code in frame["warnings"]})
         self._set_running(False, "; ".join([count, *warnings]))

@@ -1,9 +1,13 @@
 """Output folders without a window."""
 
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 import unetbio
 from napari_unetbio.reading import get_reader
@@ -92,3 +96,33 @@ def test_the_reader_gives_image_mask_and_rows(results: Path, discs: np.ndarray) 
     read = get_reader([str(results / "c_labels.ome.tif")])
     assert read is not None
     assert "features" not in read(None)[-1][1]
+
+
+def _in_files(folder: Path, model: Path, image: np.ndarray, axis: str, names: Sequence[str], *options: str) -> Path:
+    """Output folder of a run over an image of several files, a channel and a time or section each."""
+    images = folder / "images"
+    images.mkdir()
+    for name in names:
+        tifffile.imwrite(images / f"a_{name}.tif", image)
+    group = rf"(?P<field>a)_(?P<channel>DAPI|GFP)_{axis}(?P<{axis}>\d)"
+    command = [sys.executable, "-m", "unetbio", "segment", images, "-o", folder / "results", "--model", model]
+    chosen = ["--group", group, "--channel", "DAPI", "--diameter", "model", "--device", "cpu", "--overlays", "none"]
+    subprocess.run([*command, *chosen, "-q", *options], check=True)
+    return folder / "results"
+
+
+def test_a_channel_is_black_at_a_time_without_its_file(tmp_path: Path, model: Path, discs: np.ndarray) -> None:
+    results = _in_files(tmp_path, model, discs, "t", ("DAPI_t0", "GFP_t0", "DAPI_t1"))
+    loaded = load_image(results, *list_images(results))
+    assert list(loaded.channels) == ["DAPI", "GFP"]
+    assert (loaded.channels["DAPI"] == discs).all()
+    assert (loaded.channels["GFP"][0] == discs).all()
+    assert not loaded.channels["GFP"][1].any()
+
+
+def test_sections_have_the_numbers_of_the_table(tmp_path: Path, model: Path, discs: np.ndarray) -> None:
+    names = ("GFP_z0", *(f"{channel}_z{number}" for channel in ("DAPI", "GFP") for number in (1, 2, 3)))
+    results = _in_files(tmp_path, model, discs, "z", names, "--partial", "--z", "each")
+    loaded = load_image(results, *list_images(results))
+    assert loaded.numbers["Z"] == (1, 2, 3)
+    assert set(loaded.table["z"]) == {1, 2, 3}

@@ -431,9 +431,13 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _open(found: Path, true: Path, axes: str | None, series: int) -> Image:
-    """Open a prediction; where its file does not name the axes they are those of the option, or of the truth."""
+    """Open a prediction.
+
+    Axes of the option stand over those of a file with as many. Without it, a file that does not name them, or calls
+    times or sections channels as ImageJ does by default, has those of the truth.
+    """
     try:
-        return read_image(found, labels=True, series=series)
+        image = read_image(found, labels=True, series=series)
     except ImageError as error:
         if error.reason != "unknown_axes":
             raise
@@ -442,6 +446,14 @@ def _open(found: Path, true: Path, axes: str | None, series: int) -> Image:
         with contextlib.suppress(ImageError):
             return open_mask(found, read_image(true, labels=True, series=series))
         raise
+    if axes is not None and len(axes) == len(image.axes):
+        return read_image(found, axes=axes, labels=True, series=series)
+    if "C" in image.axes and not any(image.channel_names):
+        with contextlib.suppress(ImageError):
+            truth = read_image(true, labels=True, series=series)
+            if truth.shape == image.shape:
+                return read_image(found, axes=truth.axes, labels=True, series=series)
+    return image
 
 
 def _prepared(mask: _Mask, axes: str, comparer: _Comparer, *, is_truth: bool) -> tuple[_Mask, bool]:

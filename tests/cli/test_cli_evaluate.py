@@ -180,6 +180,18 @@ def test_time_points_are_images_of_their_own(tmp_path: Path) -> None:
     assert result.stdout.splitlines()[-1].split()[:4] == expected
 
 
+def test_times_that_the_file_of_a_prediction_calls_otherwise(tmp_path: Path) -> None:
+    """ImageJ calls the pages of a stack channels unless it is told what they are, and sections if it is told so."""
+    series = np.stack([TRUTH, np.where(TRUTH > 0, 3 - TRUTH, 0)]).astype(np.uint16)
+    write_labels(tmp_path / "truth.ome.tif", series, axes="TYX")
+    tifffile.imwrite(tmp_path / "channels.tif", np.stack([TRUTH, TRUTH]), imagej=True)
+    tifffile.imwrite(tmp_path / "sections.tif", np.stack([TRUTH, TRUTH]), imagej=True, metadata={"axes": "ZYX"})
+    for name, options in (("channels", ()), ("channels", ("--axes", "TYX")), ("sections", ("--axes", "TYX"))):
+        result = run(tmp_path / f"{name}.tif", tmp_path / "truth.ome.tif", *options)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout.splitlines()[-1].split()[:4] == ["pooled", "4", "4", "1.000"]
+
+
 def test_masks_that_do_not_lie_over_each_other_are_refused(tmp_path: Path) -> None:
     write_labels(tmp_path / "a.ome.tif", TRUTH, pixel_size_um={"Y": 0.5, "X": 0.5})
     write_labels(tmp_path / "b.ome.tif", TRUTH, pixel_size_um={"Y": 0.25, "X": 0.25})

@@ -139,12 +139,12 @@ def place_of(path: Path) -> list[str]:
         return sorted(set(re.findall(r'Position[XY]="[^"]*"', tif.ome_metadata or "")))
 
 
-def renamed(model: Path, name: str, **changes: object) -> Path:
-    """The model under another name."""
+def renamed(model: Path, name: str, file: str = "", **changes: object) -> Path:
+    """The model under another name, in a file of that name or of another."""
     from unetbio.models.model_file import load_model, save_model
 
     loaded = load_model(model)
-    path = model.with_name(f"{name}.safetensors")
+    path = model.with_name(f"{file or name}.safetensors")
     save_model(path, loaded.info.model_copy(update={"name": name, **changes}), loaded.network)
     return path
 
@@ -190,9 +190,20 @@ def test_two_models_make_two_results_and_relate_them(tmp_path: Path, tiny_model:
     result = run(*line, "--channel", "0", "--channel", "1", "--channel", "0")
     assert result.exit_code == 2
     assert "3 times --channel, and the models take 1 and 1: give those of each model in turn" in result.stderr
-    result = run("segment", images, "-o", tmp_path / "out", "-m", tiny_model, "-m", tiny_model, "--channel", "0")
+
+
+@pytest.mark.parametrize("name", ["tiny", "Tiny", "related", "..", "a/b"])
+def test_models_that_cannot_have_a_folder_of_their_name_each_are_refused(
+    tmp_path: Path, tiny_model: Path, discs: Array, name: str
+) -> None:
+    """The name stands in the file, and may be anything."""
+    tifffile.imwrite(tmp_path / "x.tif", discs)
+    other = renamed(tiny_model, name, "other")
+    result = run("segment", tmp_path / "x.tif", "-o", tmp_path / "out", "-m", tiny_model, "-m", other, "--workers", "1")
     assert result.exit_code == 2
-    assert "--model tiny and tiny: results of one name" in result.stderr
+    assert f"--model tiny and {name}: results of one name, or of one that is no folder beside related" in result.stderr
+    assert "segment with each by itself into a folder of its own" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_that_fail_with_both_models_are_failures(tmp_path: Path, tiny_model: Path) -> None:

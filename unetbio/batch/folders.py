@@ -1,10 +1,10 @@
 """Segment inputs into output folders: list the images, choose those of this run, and run one or several models."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from unetbio.batch.budget import MemoryShares
@@ -194,10 +194,7 @@ def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View
         raise UsageError("--ensemble averages with one model: give --model once, and a run of its own for the other")
     infos = [read_info(model) for model in models]
     names = [info.name for info in infos]
-    if len({*names, RELATED}) <= len(names):
-        raise UsageError(
-            f"--model {' and '.join(names)}: results of one name, or called {RELATED}; rename a model file"
-        )
+    _check_folders_of(names)
     channels = share_channels(request.settings.channel, [len(info.channels) for info in infos])
     requests = [
         replace(request, out=request.out / name, settings=replace(request.settings, channel=own))
@@ -220,6 +217,17 @@ def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View
             logger.warning("nothing is related: %s", error)
             return
         yield Finished(related, tuple(names), done, done.failed)
+
+
+def _check_folders_of(names: Sequence[str]) -> None:
+    """Refuse models of which not each can have a folder of its name, whatever its file is called."""
+    folders = [name.casefold() for name in (*names, RELATED)]
+    if len(set(folders)) < len(folders) or any(PurePath(name).name != name or name == ".." for name in names):
+        raise UsageError(
+            f"--model {' and '.join(names)}: results of one name, or of one that is no folder beside {RELATED}; "
+            "renaming a file does not rename its model: segment with each by itself into a folder of its own, and give "
+            "two of these to unetbio relate"
+        )
 
 
 def _log_unrelated(name: str, message: str) -> None:

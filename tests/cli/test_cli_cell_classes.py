@@ -112,6 +112,26 @@ def test_a_result_without_its_table_is_made_again(trained: Path) -> None:
     assert path.read_text() == before
 
 
+def test_classes_that_a_person_named_are_not_replaced(trained: Path, tmp_path: Path, tiny_model: Path) -> None:
+    out, model = tmp_path / "out", trained / "types.safetensors"
+    line = ("segment", trained / "images", "-o", out, "--diameter", "model", "--workers", 1, "--overlays", "none")
+    run(*line, "--model", tiny_model)
+    table, named = out / "0_objects.csv", "label,class\n1,tumour\n"
+    table.write_text(named)
+    refused = run(*line, "--model", model, code=3)
+    assert "no run is known to have written 0_objects.csv, which this one would replace: move it away" in refused.stderr
+    assert table.read_text() == named
+    assert len(pl.read_csv(out / "1_objects.csv")) == 9
+    would_fail = run(*line, "--model", model, "--dry-run", code=3)
+    assert "no run is known to have written 0_objects.csv" in would_fail.stderr
+    # A run without classes of cells leaves it as it is, and goes on.
+    run(*line, "--model", tiny_model)
+    assert table.read_text() == named
+    run(*line, "--model", model, "--overwrite-edited")
+    assert len(pl.read_csv(table)) == 9
+    run(*line, "--model", model, "--overwrite")
+
+
 def test_a_corrected_class_is_measured_and_exported(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     segment(trained, out)

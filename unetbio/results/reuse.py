@@ -7,7 +7,7 @@ provenance without a label image, or both. A label image that differs from its p
 import contextlib
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -142,11 +142,13 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
     ------
     ImageError
         ``edited``: the label image was edited by hand, and an earlier run wrote it in another format or for another
-        image.
+        image; or this run would replace a table of objects that no run wrote.
     """
     provenance = read_provenance(out / item.provenance)
     _refuse_edited_format(item, out, provenance, policy)
     state = state_of_labels(out / item.labels, provenance)
+    if state != "edited":
+        _refuse_others_objects(item, out, provenance, settings, policy)
     if state in ("missing", "unreadable"):
         return _NOTHING
     if state == "edited":
@@ -175,7 +177,12 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
 
 def has_objects(provenance: Provenance) -> bool:
     """Whether a run wrote a table of objects beside the label image."""
-    return not provenance.settings.keys().isdisjoint({"objects", CELL_CLASSES})
+    return _makes_objects(provenance.settings)
+
+
+def _makes_objects(settings: Mapping[str, Any]) -> bool:
+    """Whether a run with this record of its settings writes a table of objects."""
+    return not settings.keys().isdisjoint({"objects", CELL_CLASSES})
 
 
 def _describe_changes(provenance: Provenance, model: Model, settings: dict[str, Any]) -> str:
@@ -230,6 +237,20 @@ def _refuse_edited_format(item: Item, out: Path, provenance: Provenance | None, 
         "edited",
         f"{other.name} was edited by hand and would be replaced by {item.labels.rpartition('/')[2]}: leave --format as "
         "it was, or give --overwrite-edited or another output folder",
+    )
+
+
+def _refuse_others_objects(
+    item: Item, out: Path, provenance: Provenance | None, settings: Mapping[str, Any], policy: Policy
+) -> None:
+    """Refuse to replace a table of objects that no run wrote, such as classes of cells that a person named."""
+    is_own = provenance is not None and has_objects(provenance)
+    if is_own or policy.overwrite_edited or not _makes_objects(settings) or not (out / item.objects).is_file():
+        return
+    raise ImageError(
+        "edited",
+        f"no run is known to have written {item.objects}, which this one would replace: move it away, or give another "
+        "output folder, or --overwrite-edited",
     )
 
 

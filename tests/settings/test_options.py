@@ -74,9 +74,12 @@ def test_every_option_of_a_segmentation_is_a_key_of_the_workflow() -> None:
         (MeasureRun, {"pixel_size": (2.0, float("inf"))}, "pixel_size inf must be"),
         (CompareRun, {"width": float("nan")}, "width nan must be"),
         (RunOptions, {"tile": 0}, "tile 0 must be"),
+        (MeasureRun, {"features": "textures"}, "features 'textures' must be basic or shape or texture or all"),
+        (CompareRun, {"lesson": ["crf", "skip"]}, "lesson 'skip' must be upsampling or "),
+        (RunOptions, {"format": "zarr"}, "format 'zarr' must be ome-tiff or ome-zarr"),
     ],
 )
-def test_numbers_from_python_keep_the_limits_too(kind: type, options: dict[str, object], message: str) -> None:
+def test_values_from_python_are_those_of_the_command_line(kind: type, options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         kind(**options)
 

@@ -135,6 +135,18 @@ class Option:
             if number not in (None, *self.words):
                 self.limits.check(name, number)
 
+    def check_words(self, name: str, value: Any) -> None:
+        """Refuse a word that is none of those that are allowed, alone or among others, where the type names them.
+
+        Raises
+        ------
+        UsageError
+            Naming the words.
+        """
+        for word in value if isinstance(value, (tuple, list)) else (value,):
+            if self.words and word not in (self.default, *self.words):
+                raise UsageError(f"{name} {word!r} must be {' or '.join(self.words)}")
+
 
 @cache
 def options_of(kind: type) -> dict[str, Option]:
@@ -183,13 +195,16 @@ def from_keywords(function: str, kind: type[Kind], keywords: Mapping[str, Any], 
 
 
 class Checked:
-    """Base of dataclasses of options: a number out of its limits is refused, from the command line and from Python."""
+    """Base of dataclasses of options: numbers out of their limits, and words that there are not, are refused.
+
+    From Python as on the command line.
+    """
 
     def __post_init__(self) -> None:
         kind: type = type(self)
         for name, option in options_of(kind).items():
-            if {int, float} & set(option.kinds):
-                option.check(name, getattr(self, name))
+            check = option.check if {int, float} & set(option.kinds) else option.check_words
+            check(name, getattr(self, name))
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -344,8 +344,8 @@ class Settings:
             object.__setattr__(self, name, check_index(name, value, option.words))
         elif float in option.kinds:
             option.check(name, value)
-        elif option.words and value not in (option.default, *option.words):
-            raise UsageError(f"{name} {value!r} must be {' or '.join(option.words)}")
+        else:
+            option.check_words(name, value)
 
     @property
     def finds_scale(self) -> bool:

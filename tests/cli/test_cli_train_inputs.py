@@ -32,6 +32,22 @@ def test_a_model_names_the_images_of_warnings_without_their_folder(data: Path) -
     assert warning.startswith("the mask of zelle_ü0.tif: 1 cell of 2 in pieces")
 
 
+def test_marks_are_refused_where_no_cell_validates_too(data: Path) -> None:
+    for path in (data / "masks").iterdir():
+        marks = np.zeros((48, 56), np.uint16)
+        marks[12, 15], marks[30, 25] = 1, 2
+        tifffile.imwrite(path, marks)
+    tifffile.imwrite(data / "masks" / "zelle_ü2_labels.tif", np.zeros((48, 56), np.uint16))
+    rows = [f"images/zelle_ü{n}.tif,masks/zelle_ü{n}_labels.tif,{'validation' * (n == 2)}\n" for n in range(3)]
+    (data / "pairs.csv").write_text("image,mask,split\n" + "".join(rows), encoding="utf-8")
+    refused = train(data, data / "pairs.csv")
+    assert refused.exit_code == 3
+    assert "no cell has more than 3 pixels" in refused.stderr
+    trusted = train(data, data / "pairs.csv", options=("--trust-masks",))
+    assert "no validation mask holds a cell" in trusted.stderr
+    assert "no cell has more than 3 pixels" in trusted.stderr
+
+
 def test_pairs_are_shown_and_leftovers_listed(data: Path) -> None:
     (data / "masks" / "zelle_ü2_labels.tif").unlink()
     result = train(data, data)

@@ -130,7 +130,7 @@ def _check_cells(
         )
     elif validation and not any(counts[len(training) :]):
         yield f"no validation mask holds a cell ({_named(validation)}): the scores say nothing"
-    elif max(parts.largest_area for parts in found) <= LARGEST_POINT:
+    if any(counts) and max(parts.largest_area for parts in found) <= LARGEST_POINT:
         yield refuse(
             ImageError(
                 "points",

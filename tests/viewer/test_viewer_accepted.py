@@ -17,6 +17,7 @@ from tiny_model import three_discs
 from unetbio.cli.main import main
 from unetbio.errors import EnvironmentStoppedError
 from unetbio.io import read_labels, write_labels
+from unetbio.models.model_file import load_model, save_model
 from unetbio.training.data.pairs import find_pairs
 
 CHANGED_ELSEWHERE = "another program has changed what is accepted here: load the image again to see it"
@@ -170,3 +171,20 @@ def test_the_second_round_does_not_replace_the_model_that_it_begins_with(
     with serve(Path("results")) as page:
         command = page.get("training")["command"]
     assert command == f"unetbio train results/corrections.csv --start {model} -o mine2.safetensors --steps 1000"
+
+
+def test_a_model_that_is_called_as_a_shipped_one_is_not_taken_for_it(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings that were copied from those of a shipped model hold its name."""
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("x.tif", three_discs())
+    loaded, own = load_model(tiny_model), tmp_path / "mine.safetensors"
+    save_model(own, loaded.info.model_copy(update={"name": "nuclei"}), loaded.network)
+    for model in (str(own), "nuclei"):
+        line = ("segment", "x.tif", "-o", "results", "-m", model, "--diameter", "model", "--workers", "1")
+        result = CliRunner().invoke(main, [*line, "--overlays", "none"])
+        assert result.exit_code == 0, result.stderr
+        with serve(Path("results")) as page:
+            command = shlex.split(page.get("training")["command"])
+        assert command[command.index("--start") + 1] == model

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from unetbio.errors import EnvironmentStoppedError, ImageError, ModelError, UsageError
-from unetbio.files import Stamp, write_text
+from unetbio.files import Stamp, sha256_file, write_text
 from unetbio.io.tables import csv_text, read_table_file
-from unetbio.models import shipped_models
+from unetbio.models import model_path, shipped_models
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, read_info
 from unetbio.output_layout import CORRECTIONS, provenance_name
 from unetbio.provenance import Provenance, read_provenance
@@ -263,13 +264,22 @@ def _start(provenance: Provenance | None) -> list[str]:
     if provenance is None:
         return []
     model = provenance.model
-    used = model.name if model.name in shipped_models() else model.path
+    if _is_shipped(model.name, model.sha256, model.path):
+        return ["--start", model.name]
     try:
-        quantized = read_info(used).training.get("quantized")
+        quantized = read_info(model.path).training.get("quantized")
     except ModelError:
         quantized = None
     if isinstance(quantized, dict):
         # Integers cannot be trained; the model that they were made of can, wherever it is.
-        made_of = quantized.get("model")
-        return ["--start", made_of if made_of in shipped_models() else "MODEL"]
-    return ["--start", used]
+        made_of = str(quantized.get("model"))
+        return ["--start", made_of if _is_shipped(made_of, quantized.get("model_sha256")) else "MODEL"]
+    return ["--start", model.path]
+
+
+def _is_shipped(name: str, sha256: Any, path: str = "") -> bool:
+    """Whether a model is the shipped one of its name, of an earlier version too; a model of a user may be called so."""
+    if name not in shipped_models():
+        return False
+    shipped = model_path(name)
+    return sha256_file(shipped) == sha256 or Path(path).parts[-3:] == shipped.parts[-3:]

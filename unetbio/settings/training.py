@@ -221,7 +221,7 @@ class TrainingConfig(Section):
     validate_every: PositiveInt | None = Field(
         default=500,
         description="Steps between validations; with `null` twelve are spread over the training, over its steps or its "
-        "minutes, further apart where they would take more than a sixth of the time.",
+        "minutes; over minutes further apart where they would take more than a sixth of the time.",
     )
     patience: int = Field(
         default=0,

@@ -36,7 +36,7 @@ __all__ = ["command"]
     help="With --classes: value in the truth for each class, such as 0,255. Predictions hold 0, 1, 2 ...",
 )
 @click.option(
-    "--ignore-label", type=click.IntRange(min=0), metavar="N", help="With --classes: not annotated in the truth."
+    "--ignore-label", type=shared.Integer(min=0), metavar="N", help="With --classes: not annotated in the truth."
 )
 @click.option(
     "--cell-classes",

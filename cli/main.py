@@ -117,12 +117,7 @@ class _Commands(click.Group):
             error.show()
             return error.exit_code
         except click.ClickException as error:
-            asked = (
-                f" ({error.ctx.command_path} -h shows the options)"
-                if isinstance(error, click.UsageError) and error.ctx
-                else ""
-            )
-            _say(f"error: {_one_line(error.format_message())}{asked}")
+            _say(f"error: {_one_line(error.format_message())}{_help_of(error)}")
             return error.exit_code
         except (click.Abort, KeyboardInterrupt):
             _say("interrupted: what is finished is whole; the same command goes on from there")
@@ -140,6 +135,14 @@ class _Commands(click.Group):
                 return EnvironmentStoppedError.exit_code
             _say(f"internal error: {type(error).__name__}: {_one_line(error)}; traceback: {_write_traceback()}")
             return EXIT_INTERNAL
+
+
+def _help_of(error: click.ClickException) -> str:
+    """Which help shows what could have been given."""
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return ""
+    what = "commands" if isinstance(error.ctx.command, _Commands) else "options"
+    return f" ({error.ctx.command_path} -h shows the {what})"
 
 
 def _refused(error: Exception) -> OSError | None:

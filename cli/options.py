@@ -31,6 +31,7 @@ __all__ = [
     "EXIT_SOME_FAILED",
     "AnnotatedPath",
     "ExistingPath",
+    "Integer",
     "LocalPath",
     "Number",
     "OutputPath",
@@ -56,8 +57,17 @@ EXIT_SOME_FAILED = 3
 """Exit code of a run in which some files failed, or something was found."""
 
 
+class Integer(click.IntRange):
+    """Whole number of an option, within its limits."""
+
+    # click calls it "integer range", in help and messages.
+    name = "integer"
+
+
 class Number(click.FloatRange):
     """Number of an option: finite and within its limits."""
+
+    name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Refuse NaN, which compares with nothing, and infinity."""
@@ -77,6 +87,7 @@ class _NumberOrWord(Number):
     def __init__(self, words: Sequence[str], **limits: Any) -> None:
         super().__init__(**limits)
         self._words = words
+        self.name = f"number, and neither {' nor '.join(words)}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Take a word as it is."""
@@ -182,7 +193,7 @@ def _type(option: Option) -> click.ParamType[Any, Any] | None:
     if option.read is not None:
         return Text(option.read, option.unset)
     if int in option.kinds:
-        return Text(_index_or_word(option.words)) if option.words else click.IntRange(**ends)
+        return Text(_index_or_word(option.words)) if option.words else Integer(**ends)
     if option.words and float in option.kinds:
         return _NumberOrWord(option.words, **ends)
     if option.words:

@@ -25,7 +25,7 @@ logger = logging.getLogger("unetbio.cli.suggest")
 @click.command(short_help="Suggest which images to annotate next.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @shared.model
-@click.option("-n", "--number", default=10, show_default=True, type=click.IntRange(min=1), help="Images to suggest.")
+@click.option("-n", "--number", default=10, show_default=True, type=shared.Integer(min=1), help="Images to suggest.")
 @click.option("-o", "--output", type=shared.OutputPath(), help="Table to write (*.csv).")
 @shared.options(Settings, *READING, "partial", "nan")
 @shared.group

@@ -24,7 +24,7 @@ __all__ = ["command"]
 @click.argument("out", type=shared.LocalPath())
 @click.option(
     "--rerun",
-    type=click.IntRange(min=1),
+    type=shared.Integer(min=1),
     metavar="N",
     help="Segment N masks again as they were made, and compare what comes out.",
 )

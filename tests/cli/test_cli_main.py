@@ -115,7 +115,7 @@ def test_own_errors_are_one_line_and_their_exit_code(
 def test_wrong_options_are_one_line_and_2() -> None:
     result = CliRunner().invoke(main, ["nonsense"])
     assert result.exit_code == 2
-    assert result.stderr.splitlines() == ["unetbio: error: No such command 'nonsense'. (unetbio -h shows the options)"]
+    assert result.stderr.splitlines() == ["unetbio: error: No such command 'nonsense'. (unetbio -h shows the commands)"]
 
 
 def test_no_arguments_show_the_help_and_are_2() -> None:

@@ -36,6 +36,25 @@ def test_numbers_that_cannot_be_meant_name_the_option(option: str, value: str) -
     assert f"Invalid value for '{option}'" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "text", "message"),
+    [
+        ("segment", "--diameter", "big", "'big' is not a valid number, and neither auto nor model."),
+        ("segment", "--threshold", "half", "'half' is not a valid number."),
+        ("train", "--steps", "1.5", "'1.5' is not a valid integer."),
+        ("verify", "--rerun", "all", "'all' is not a valid integer."),
+    ],
+)
+def test_words_in_place_of_numbers(name: str, option: str, text: str, message: str) -> None:
+    """Click speaks of a float range, in messages and in the help."""
+    result = CliRunner().invoke(_command(name), [".", option, text])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': {message}" in result.stderr
+    shown = CliRunner().invoke(_command(name), ["--help"]).stdout
+    assert option in shown
+    assert "RANGE" not in shown
+
+
 def test_numbers_that_can_be_meant() -> None:
     arguments = ["--threshold", "0.5", "--diameter", "12", "--max-area", "0"]
     assert CliRunner().invoke(command, arguments).stdout == "[0.5, 12.0, 0.0]\n"

@@ -51,3 +51,9 @@ def test_a_finding_of_a_region_is_in_its_row_alone(slide: Path, tiny_model: Path
     result = check_table(slide, rows, tiny_model)
     assert codes(result) == [[], ["no_such_region"]]
     assert [finding.path for finding in result.findings] == [f"{slide}#xywh=900,900,50,50"]
+
+
+def test_one_model_needs_no_list(tmp_path: Path, tiny_model: Path) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", np.full((64, 64), 7, np.uint8))
+    alone, listed = (check(tmp_path, models=models, workers=1).findings for models in (str(tiny_model), [tiny_model]))
+    assert [finding.code for finding in alone] == [finding.code for finding in listed] == ["constant"]

@@ -57,6 +57,23 @@ def test_a_path_and_a_model_file_do_the_same(discs: Array, tiny_model: Path, tmp
     assert info["model"]["sha256"] == load_model(tiny_model).sha256
 
 
+def test_errors_of_a_file_name_it(discs: Array, tmp_path: Path, run: Callable[..., Any]) -> None:
+    """Whoever segments many files in a loop has to know which one failed."""
+    broken = tmp_path / "broken.tif"
+    broken.write_bytes(b"II*\0nothing more")
+    tifffile.imwrite(tmp_path / "x.tif", discs)
+    for file, options in ((tmp_path / "none.tif", {}), (broken, {}), (tmp_path / "x.tif", {"channel": "DAPI"})):
+        with pytest.raises(ImageError) as refused:
+            run(file, **options)
+        assert str(refused.value).startswith(f"{file}: ")
+    assert refused.value.reason == "wrong_channels"
+
+
+def test_one_name_of_a_channel_needs_no_tuple(discs: Array, run: Callable[..., Any]) -> None:
+    _, info = run(discs, axes="YX", channel_names="DAPI", channel="DAPI")
+    assert info["settings"]["channel_names"] == ["DAPI"]
+
+
 def test_a_model_file_that_was_replaced_is_read_again(discs: Array, tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(tiny_model.read_bytes())

@@ -96,7 +96,7 @@ class CheckResult:
 def check(
     inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     *,
-    models: Sequence[str | os.PathLike[str]] = (DEFAULT_MODEL,),
+    models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (DEFAULT_MODEL,),
     settings: Settings | None = None,
     group: str = "auto",
     table: str | os.PathLike[str] | None = None,
@@ -111,7 +111,7 @@ def check(
     ----------
     inputs : path or sequence of paths
         Files, folders (searched with all folders below) or patterns; equal names of results are reported.
-    models : sequence of str or path
+    models : str, path or sequence of them
         Shipped models or model files; with none, images are compared with each other alone.
     settings : Settings, optional
         Which part of each file is the image, and how grey values are scaled: `unetbio.settings.segmentation.Settings`.
@@ -138,6 +138,7 @@ def check(
     UsageError
         When an input or model does not exist, or the cache would be written over an input.
     """
+    models = [models] if isinstance(models, (str, os.PathLike)) else models
     infos = {str(model): read_info(model) for model in models}
     masks = of_model(next(iter(infos.values()))).masks if infos else "instances"
     items = list_items(inputs, table, settings or Settings(), out, masks, group=group)

@@ -1,8 +1,9 @@
 """One image from its pixels to its label image or class mask."""
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, Unpack
@@ -124,18 +125,30 @@ def segment(
         When ``cancel`` returns True; no file is left behind.
     """
     _refuse_choices_of_a_file(image, options)
-    segmenter, opened = open_to_segment(
-        image,
-        model,
-        channel=channel,
-        normalize=normalize,
-        device=device,
-        tile=tile,
-        exact_tiles=exact_tiles,
-        backend=backend,
-        **options,
-    )
-    return segment_opened(segmenter, opened, progress=progress, cancel=cancel)
+    with _named(image):
+        segmenter, opened = open_to_segment(
+            image,
+            model,
+            channel=channel,
+            normalize=normalize,
+            device=device,
+            tile=tile,
+            exact_tiles=exact_tiles,
+            backend=backend,
+            **options,
+        )
+        return segment_opened(segmenter, opened, progress=progress, cancel=cancel)
+
+
+@contextlib.contextmanager
+def _named(image: Any) -> Iterator[None]:
+    """Put its path in front of what is wrong with an image, as the commands do: a loop has many."""
+    try:
+        yield
+    except ImageError as error:
+        if not isinstance(image, (str, os.PathLike)):
+            raise
+        raise ImageError(error.reason, f"{os.fspath(image)}: {error}") from error
 
 
 def _refuse_choices_of_a_file(image: Any, options: SegmentOptions) -> None:

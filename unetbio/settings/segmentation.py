@@ -309,8 +309,9 @@ class Settings:
     ] = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.channel, (str, int)):
-            object.__setattr__(self, "channel", (self.channel,))
+        for name in ("channel", "channel_names", "classes"):
+            if isinstance(value := getattr(self, name), (str, int)):
+                object.__setattr__(self, name, (value,))
         ensemble = (self.ensemble,) if isinstance(self.ensemble, (str, os.PathLike)) else self.ensemble
         object.__setattr__(self, "ensemble", tuple(map(os.fspath, ensemble)))
         regions = (self.region,) if isinstance(self.region, (str, os.PathLike)) else self.region

@@ -206,24 +206,6 @@ def test_models_that_cannot_have_a_folder_of_their_name_each_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_images_that_fail_with_both_models_are_failures(tmp_path: Path, tiny_model: Path) -> None:
-    (tmp_path / "bad.tif").write_bytes(b"")
-    line = [
-        "segment",
-        tmp_path / "bad.tif",
-        "-o",
-        tmp_path / "out",
-        "-m",
-        tiny_model,
-        "-m",
-        renamed(tiny_model, "wide"),
-    ]
-    result = run(*line, "--workers", "1")
-    assert result.exit_code == 3
-    assert "nothing is related: " in result.stderr
-    assert run(*line, "--workers", "1", "--failed-ok").exit_code == 0
-
-
 def test_results_of_two_models_are_verified_each_in_its_folder(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
     out = tmp_path / "out"
     tifffile.imwrite(tmp_path / "x.tif", discs)
@@ -236,6 +218,17 @@ def test_results_of_two_models_are_verified_each_in_its_folder(tmp_path: Path, t
     result = run("verify", out)
     assert result.exit_code == 3
     assert result.stdout.startswith("wide/cells.csv: table: changed after it was written")
+
+
+def test_images_that_fail_with_one_model_are_not_related(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    """Files failed, which is no mistake of the command line."""
+    tifffile.imwrite(tmp_path / "x.tif", discs)
+    line = ("segment", tmp_path / "x.tif", "-o", tmp_path / "out", "-m", tiny_model, "-m", renamed(tiny_model, "cells"))
+    line = (*line, "--channel", "0", "--channel", "5", "--workers", "1", "--overlays", "none")
+    failed = run(*line)
+    assert failed.exit_code == 3, failed.stderr
+    assert f"nothing to relate: {tmp_path / 'out' / 'cells'} holds no label images" in failed.stderr
+    assert run(*line, "--failed-ok").exit_code == 0
 
 
 def parents_of(nuclei: Path) -> list[tuple[int | None, float | None]]:

@@ -209,14 +209,7 @@ def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View
         yield _segment_by(model, each, view, found, since)
     is_whole = not (request.run.dry_run or request.run.part or request.run.no_tables)
     if len(models) == 2 and is_whole and all(of_model(info).masks == "instances" for info in infos):
-        related = request.out / RELATED
-        try:
-            done = relate_folders(request.out / names[0], request.out / names[1], related, _log_unrelated)
-        except UsageError as error:
-            # As where all images failed, which was said of each.
-            logger.warning("nothing is related: %s", error)
-            return
-        yield Finished(related, tuple(names), done, done.failed)
+        yield from _relate(request.out, names)
 
 
 def _check_folders_of(names: Sequence[str]) -> None:
@@ -228,6 +221,17 @@ def _check_folders_of(names: Sequence[str]) -> None:
             "renaming a file does not rename its model: segment with each by itself into a folder of its own, and give "
             "two of these to unetbio relate"
         )
+
+
+def _relate(out: Path, names: Sequence[str]) -> Iterator[Finished]:
+    """Relate the objects of two models; where images failed with one of them, there may be none to relate."""
+    related = out / RELATED
+    try:
+        done = relate_folders(out / names[0], out / names[1], related, _log_unrelated)
+    except UsageError as error:
+        logger.error("nothing to relate: %s", error)
+        return
+    yield Finished(related, tuple(names), done, done.failed)
 
 
 def _log_unrelated(name: str, message: str) -> None:

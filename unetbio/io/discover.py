@@ -428,5 +428,5 @@ def list_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
     paths = [Path(item) for item in given]
     for path in paths:
         if not path.exists():
-            raise UsageError(f"{path} does not exist: a folder or a list of images is needed")
+            raise UsageError(f"{path} does not exist: give a file or a folder")
     return [Found(path, PurePath(path.name)) for path in paths]

@@ -19,6 +19,7 @@ __all__ = [
     "build",
     "find",
     "names",
+    "needs_float64",
     "parameter_count",
     "register",
     "training_logits",
@@ -70,6 +71,11 @@ def weight_shapes(name: str, parameters: Mapping[str, Any]) -> dict[str, tuple[i
     blocks = importlib.import_module("unetbio.networks.blocks")
     with torch.device("meta"), blocks.Undrawn():
         return {key: tuple(weight.shape) for key, weight in build(name, parameters).state_dict().items()}
+
+
+def needs_float64(network: "nn.Module") -> bool:
+    """Whether rounding could move the place of a maximum in a network, so that inference computes in float64."""
+    return bool(getattr(network, "needs_float64", False))
 
 
 def training_logits(network: "nn.Module", image: "Tensor") -> "list[tuple[Tensor, float]]":

@@ -185,7 +185,7 @@ class Segmenter:
     def _tile_budget(self, most: int | None) -> int | None:
         own = self.decoder.runner.memory_budget
         # Networks in which rounding decides compute on the CPU, whatever the device.
-        on_cpu = any(getattr(each.network, "needs_float64", False) for each in (self.model, *self.ensemble))
+        on_cpu = any(networks.needs_float64(each.network) for each in (self.model, *self.ensemble))
         return min(most, own) if most is not None and (on_cpu or self.device.type == "cpu") else None
 
     def record(self, settings: Settings) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unetbio import networks
 from unetbio.errors import ImageError, UsageError
 from unetbio.geometry import Geometry
 from unetbio.inference.backends.base import BFLOAT16, FLOAT32, MEMORY_BUDGETS
@@ -91,7 +92,7 @@ class TorchPredictor:
         self._folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
         self.in_channels = _in_channels(self._folded)
         self._is_integer = isinstance(network, IntegerUNet)
-        self._needs_float64 = bool(getattr(network, "needs_float64", False))
+        self._needs_float64 = networks.needs_float64(network)
         if self._is_integer:
             if self.device.type != "cpu":
                 raise UsageError(

@@ -248,8 +248,8 @@ class Segmenter:
         opened = open_image(source, settings, self.info, self.ndim)
         opened = replace(opened, finds_scale=opened.finds_scale and self.looker is not None)
         if not opened.finds_scale:
-            # Limits that leave no cell at this scale are refused before anything is read.
-            self.decoder.run_record(opened)
+            # Before anything is read
+            self.decoder.check_limits(opened)
         return opened
 
     def streamed(self, opened: ImageSelection, allocate: Allocate, memory: int) -> ImageSelection:

@@ -192,6 +192,15 @@ class Decoder(Protocol):
             When settings and model do not go together.
         """
 
+    def check_limits(self, opened: "ImageSelection") -> None:
+        """Refuse limits of area that leave no cell at the scale of the image.
+
+        Raises
+        ------
+        ImageError
+            ``wrong_scale``.
+        """
+
     def decide(
         self,
         image: NDArray[np.float32],

@@ -270,6 +270,10 @@ class CellDecoder(PixelDecoder):
             raise UsageError(f"model {self.info.name} segments cells, it has no classes to choose: leave out --classes")
         return settings.record(self.info.normalization, self.info.postprocessing)
 
+    def check_limits(self, opened: ImageSelection) -> None:
+        """See `Decoder`."""
+        self._postprocessing(opened)
+
     def decide(self, image: NDArray[np.float32], opened: ImageSelection, **options: Any) -> CellDecisions:
         """One plane of bits a threshold, and the probability of a cell."""
         settings, crf = self._postprocessing(opened), opened.settings.crf_values()

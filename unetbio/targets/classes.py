@@ -100,6 +100,9 @@ class ClassDecoder(PixelDecoder):
             )
         return settings.record(self.info.normalization, None)
 
+    def check_limits(self, opened: ImageSelection) -> None:
+        """See `Decoder`: there are no cells."""
+
     def decide(self, image: NDArray[np.float32], opened: ImageSelection, **options: Any) -> NDArray[np.uint8]:
         """The class of each pixel of the grid."""
         from unetbio.inference import prediction

@@ -143,6 +143,10 @@ class ObjectDecoder:
             )
         return settings.record(self.info.normalization, None, self._model_settings)
 
+    def check_limits(self, opened: ImageSelection) -> None:
+        """See `Decoder`."""
+        self._settings(opened)
+
     def decide(
         self,
         image: NDArray[np.float32],
@@ -157,7 +161,6 @@ class ObjectDecoder:
         from unetbio.inference.objects import find_objects
         from unetbio.inference.sliding_window import WINDOW
 
-        self._settings(opened)  # limits that leave no object are refused before the network runs
         return find_objects(image, self.runner, window=tile or WINDOW, progress=progress)
 
     def decide_constant(self, opened: ImageSelection) -> "FoundObjects":

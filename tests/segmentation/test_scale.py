@@ -77,6 +77,13 @@ def test_large_cells_are_seen_at_a_coarser_zoom(run: Callable[..., Any], discs: 
     np.testing.assert_array_equal(labels, run(large, diameter_px=48)[0])
 
 
+@pytest.mark.parametrize("diameter", [np.int64(48), np.float32(48)])
+def test_a_diameter_of_numpy_is_a_diameter(run: Callable[..., Any], discs: Array, diameter: Any) -> None:
+    labels, info = run(enlarged(discs, 4), diameter=diameter)
+    assert (zoom_of(info), info["settings"]["diameter_px"]) == (0.25, 48)
+    np.testing.assert_array_equal(labels, run(enlarged(discs, 4), diameter=48)[0])
+
+
 def test_images_of_a_few_cells_are_not_looked_at_coarsely(run: Callable[..., Any], discs: Array) -> None:
     # Half as wide they would show less than three of the model's cells.
     dim = np.where(discs > 100, 120, 10).astype(np.uint8)

@@ -124,6 +124,25 @@ def test_channels_are_chosen_by_number(run: Callable[..., Any], discs: Array) ->
     np.testing.assert_array_equal(run(image, axes="CYX", channel=1)[0], run(discs)[0])
 
 
+def test_channels_are_chosen_and_named_as_on_the_command_line(run: Callable[..., Any], discs: Array) -> None:
+    image = np.stack([np.full_like(discs, 9), discs])
+    expected = run(discs)[0]
+    # A number of numpy, as tables hold them; names as text, and in a list
+    np.testing.assert_array_equal(run(image, axes="CYX", channel=np.int64(1))[0], expected)
+    for names in ("DAPI,GFP", ["DAPI", "GFP"]):
+        labels, info = run(image, axes="CYX", channel="GFP", channel_names=names)
+        np.testing.assert_array_equal(labels, expected)
+        assert (info["settings"]["channel"], info["settings"]["channel_names"]) == (["GFP"], ["DAPI", "GFP"])
+    # One name of four letters, and not four of one
+    with pytest.raises(ImageError, match=r"1 channel name \(DAPI\), and the image has"):
+        run(np.stack([discs] * 4), axes="CYX", channel=0, channel_names="DAPI")
+
+
+@pytest.mark.parametrize("auto", ["auto", "Auto", " AUTO "])
+def test_auto_is_the_normalization_of_the_model(run: Callable[..., Any], discs: Array, auto: str) -> None:
+    assert run(discs, normalize=auto)[1]["settings"]["normalization"] == {"kind": "range", "low": 0, "high": 200}
+
+
 def test_several_channels_need_a_choice(run: Callable[..., Any], discs: Array) -> None:
     with pytest.raises(ImageError, match=r"2 channels \(0: .*, 1: .*\), but the model takes 1: choose with --channel"):
         run(np.stack([discs, discs]), axes="CYX")

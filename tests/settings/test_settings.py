@@ -90,6 +90,8 @@ def test_every_wish_changes_the_record(other: Settings) -> None:
         ({"axes": "ZY"}, "axes ZY must be letters of TCZYX, each once and Y and X among them"),
         ({"axes": "ZZYX"}, "axes ZZYX must be letters"),
         ({"axes": ""}, "must be letters"),
+        ({"series": ""}, "series: a number, a range such as 2-5, a name or all is needed"),
+        ({"classes": "dim,"}, "classes: dim,: needs names with commas between"),
     ],
 )
 def test_wishes_that_cannot_be_meant(wish: dict[str, Any], message: str) -> None:
@@ -101,6 +103,26 @@ def test_numbers_of_numpy_are_numbers() -> None:
     settings = Settings(z=np.int64(3), pixel_size_um=np.float32(0.5))  # type: ignore[arg-type]
     record = settings.record(Normalization(), MODEL)
     assert (settings.z, record["z"], record["pixel_size_um"]) == (3, 3, 0.5)
+
+
+def test_numbers_of_numpy_are_told_from_words() -> None:
+    # "auto" and "model" are words beside which a diameter is a number.
+    settings = Settings(
+        diameter_px=np.int64(30),  # type: ignore[arg-type]
+        pixel_size_um=(np.float32(2), np.float32(0.5)),  # type: ignore[arg-type]
+        channel=np.int64(1),  # type: ignore[arg-type]
+    )
+    assert (settings.diameter_px, settings.pixel_size_um, settings.channel) == (30, (2, 0.5), (1,))
+    assert isinstance(settings.diameter_px, float)
+    assert Settings(diameter_px=30).diameter_px == 30
+
+
+def test_one_value_and_text_are_read_as_on_the_command_line() -> None:
+    settings = Settings(channel="DAPI", channel_names="DAPI, GFP", classes="dim", axes="cyx", series=" 3 ")  # type: ignore[arg-type]
+    assert (settings.channel, settings.channel_names, settings.classes) == (("DAPI",), ("DAPI", "GFP"), ("dim",))
+    assert (settings.axes, settings.series) == ("CYX", 3)
+    assert Settings(channel_names=["DAPI", "GFP"]).channel_names == ("DAPI", "GFP")  # type: ignore[arg-type]
+    assert Settings(channel=None, classes=None) == Settings()  # type: ignore[arg-type]
 
 
 def test_a_largest_cell_below_the_smallest_is_refused_for_every_model() -> None:

@@ -172,11 +172,8 @@ def open_to_segment(
     **options: Unpack[SegmentOptions],
 ) -> tuple[Segmenter, ImageSelection]:
     """The model on its device, and the image, whose pixels are not read; arguments and errors as of `segment`."""
-    channels = (channel,) if isinstance(channel, (str, int)) else tuple(channel)
-    chosen = normalize if isinstance(normalize, Normalization) else parse(normalize, None)
-    automatic = normalize == "auto"
-    named = {"channel": channels, "normalization": None if automatic else chosen}
-    settings = _with_regions(from_keywords("segment", Settings, options, **named))
+    chosen = normalize if isinstance(normalize, Normalization) else parse(normalize)
+    settings = _with_regions(from_keywords("segment", Settings, options, channel=channel, normalization=chosen))
     segmenter = _segmenter_of(model, device, tile, exact_tiles, backend, settings)
     segmenter.record(settings)
     return segmenter, segmenter.open(_as_source(image, settings, segmenter.ndim), settings)

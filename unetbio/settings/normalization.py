@@ -47,15 +47,13 @@ class Normalization:
         return (self.low, self.high) if self.kind == "range" else (0.0, 1.0)
 
 
-def parse(text: str, automatic: Normalization | None = None) -> Normalization:
-    """Read the command line's ``--normalize``.
+def parse(text: str) -> Normalization | None:
+    """Read the command line's ``--normalize``; None for ``auto``, the model's own.
 
     Parameters
     ----------
     text : str
         ``auto``, ``none``, two percentiles ``p1,p99.8`` or two grey values ``0,4095``.
-    automatic : Normalization, optional
-        Meaning of ``auto``: the model's own; percentiles 1 and 99.8 by default.
 
     Raises
     ------
@@ -64,7 +62,7 @@ def parse(text: str, automatic: Normalization | None = None) -> Normalization:
     """
     words = text.strip().lower().split(",")
     if words == ["auto"]:
-        return automatic or Normalization()
+        return None
     if words == ["none"]:
         return Normalization("none", 0.0, 1.0)
     marked = [word.strip().startswith("p") for word in words]

@@ -19,7 +19,7 @@ from unetbio.settings.values import (
     PixelSize,
     Precision,
     are_axes,
-    check_index,
+    as_typed,
     check_preset,
     parse_pixel_size,
     parse_series,
@@ -309,15 +309,10 @@ class Settings:
     ] = None
 
     def __post_init__(self) -> None:
-        for name in ("channel", "channel_names", "classes"):
-            if isinstance(value := getattr(self, name), (str, int)):
-                object.__setattr__(self, name, (value,))
-        ensemble = (self.ensemble,) if isinstance(self.ensemble, (str, os.PathLike)) else self.ensemble
-        object.__setattr__(self, "ensemble", tuple(map(os.fspath, ensemble)))
-        regions = (self.region,) if isinstance(self.region, (str, os.PathLike)) else self.region
-        object.__setattr__(self, "region", tuple(map(_region_text, regions)))
         for name, option in options_of(Settings).items():
-            self._check_number(name, option)
+            self._set(name, as_typed(name, option, getattr(self, name)))
+        self._set("ensemble", tuple(map(os.fspath, self.ensemble)))
+        self._set("region", tuple(map(_region_text, self.region)))
         sizes = self.pixel_size_um if isinstance(self.pixel_size_um, tuple) else (self.pixel_size_um,)
         if len(sizes) > 2:
             raise UsageError(f"pixel_size_um {self.pixel_size_um}: give one number, or (Z, YX)")
@@ -337,16 +332,8 @@ class Settings:
 
         self.postprocessing(PostProcessing())
 
-    def _check_number(self, name: str, option: Option) -> None:
-        value = getattr(self, name)
-        if isinstance(value, str) and str in option.kinds:
-            object.__setattr__(self, name, parse_series(value) if name == "series" else value)
-        elif int in option.kinds:
-            object.__setattr__(self, name, check_index(name, value, option.words))
-        elif float in option.kinds:
-            option.check(name, value)
-        else:
-            option.check_words(name, value)
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
     @property
     def finds_scale(self) -> bool:

@@ -1,17 +1,20 @@
 """Values of options, as people write them: pixel sizes, numbers of images, presets, axes."""
 
 import operator
+import os
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from unetbio.errors import UsageError
+from unetbio.settings.options import Option
 
 __all__ = [
     "Diameter",
     "PixelSize",
     "Precision",
     "are_axes",
-    "check_index",
+    "as_typed",
     "check_preset",
     "parse_pixel_size",
     "parse_series",
@@ -77,14 +80,52 @@ def check_preset(name: str) -> str:
     return name
 
 
-def check_index(name: str, value: Any, words: Sequence[str]) -> int | str | None:
-    """A number from 0, as Python has them, or one of the words.
+def are_axes(axes: str) -> bool:
+    """Whether these are letters of TCZYX, each once and Y and X among them."""
+    # Some programs name the colour axis S (samples).
+    letters = axes.upper().replace("S", "C")
+    return len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters) <= set("TCZYX")
+
+
+def as_typed(name: str, option: Option, value: Any) -> Any:
+    """The value of an option, of Python or of the command line, as the latter gives it.
 
     Raises
     ------
     UsageError
-        When it is neither.
+        When the option does not take it.
     """
+    if option.default == ():
+        return _several(name, option, value)
+    if isinstance(value, str) and str in option.kinds:
+        return _read(name, option, value)
+    if int in option.kinds:
+        return _index(name, value, option.words)
+    if float in option.kinds:
+        option.check(name, value)
+        return _number(value)
+    option.check_words(name, value)
+    return value
+
+
+def _several(name: str, option: Option, value: Any) -> tuple[Any, ...]:
+    """Values of an option that takes several; a single one may stand by itself, and None is none."""
+    if isinstance(value, str):
+        value = _read(name, option, value)
+    if isinstance(value, (str, os.PathLike, Integral)):
+        return (value,)
+    return () if value is None else tuple(value)
+
+
+def _read(name: str, option: Option, text: str) -> Any:
+    try:
+        return text if option.read is None else option.read(text)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _index(name: str, value: Any, words: Sequence[str]) -> int | str | None:
+    """A number from 0, as Python has them, or one of the words."""
     if value is None or (isinstance(value, str) and value in words):
         return value
     # Integers of numpy are accepted too; True and False are refused.
@@ -94,8 +135,8 @@ def check_index(name: str, value: Any, words: Sequence[str]) -> int | str | None
     return operator.index(value)
 
 
-def are_axes(axes: str) -> bool:
-    """Whether these are letters of TCZYX, each once and Y and X among them."""
-    # Some programs name the colour axis S (samples).
-    letters = axes.upper().replace("S", "C")
-    return len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters) <= set("TCZYX")
+def _number(value: Any) -> Any:
+    """A number as Python has them: types tell numbers from words, and those of numpy are none of these."""
+    if isinstance(value, tuple):
+        return tuple(map(_number, value))
+    return float(value) if isinstance(value, Real) and not isinstance(value, int) else value

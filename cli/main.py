@@ -141,7 +141,8 @@ def _help_of(error: click.ClickException) -> str:
     """Which help shows what could have been given."""
     if not isinstance(error, click.UsageError) or error.ctx is None:
         return ""
-    what = "commands" if isinstance(error.ctx.command, _Commands) else "options"
+    is_command = isinstance(error.ctx.command, _Commands) and not isinstance(error, click.NoSuchOption)
+    what = "commands" if is_command else "options"
     return f" ({error.ctx.command_path} -h shows the {what})"
 
 

@@ -82,12 +82,12 @@ class Number(click.FloatRange):
 
 
 class _NumberOrWord(Number):
-    """One of several words, or a number."""
+    """One of several words, or a number; ``shown`` is what the help of the command calls them."""
 
-    def __init__(self, words: Sequence[str], **limits: Any) -> None:
+    def __init__(self, words: Sequence[str], shown: str | None, **limits: Any) -> None:
         super().__init__(**limits)
         self._words = words
-        self.name = f"number, and neither {' nor '.join(words)}"
+        self.name = f"number or word of {shown}" if shown else "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Take a word as it is."""
@@ -195,7 +195,7 @@ def _type(option: Option) -> click.ParamType[Any, Any] | None:
     if int in option.kinds:
         return Text(_index_or_word(option.words)) if option.words else Integer(**ends)
     if option.words and float in option.kinds:
-        return _NumberOrWord(option.words, **ends)
+        return _NumberOrWord(option.words, option.metavar, **ends)
     if option.words:
         return _Choice([option.unset, *option.words]) if option.unset else click.Choice(option.words)
     if float in option.kinds:

@@ -119,17 +119,28 @@ def test_classes_that_a_person_named_are_not_replaced(trained: Path, tmp_path: P
     table, named = out / "0_objects.csv", "label,class\n1,tumour\n"
     table.write_text(named)
     refused = run(*line, "--model", model, code=3)
-    assert "no run is known to have written 0_objects.csv, which this one would replace: move it away" in refused.stderr
+    message = "the run that made this mask did not write 0_objects.csv, which this one would replace: move it away"
+    assert message in refused.stderr
     assert table.read_text() == named
     assert len(pl.read_csv(out / "1_objects.csv")) == 9
     would_fail = run(*line, "--model", model, "--dry-run", code=3)
-    assert "no run is known to have written 0_objects.csv" in would_fail.stderr
+    assert message in would_fail.stderr
     # A run without classes of cells leaves it as it is, and goes on.
     run(*line, "--model", tiny_model)
     assert table.read_text() == named
     run(*line, "--model", model, "--overwrite-edited")
     assert len(pl.read_csv(table)) == 9
     run(*line, "--model", model, "--overwrite")
+
+
+def test_masks_that_were_removed_are_made_again_with_their_tables(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(trained, out)
+    before = (out / "0_objects.csv").read_text()
+    for path in out.glob("0_labels*"):
+        path.unlink()
+    segment(trained, out)
+    assert (out / "0_objects.csv").read_text() == before
 
 
 def test_a_corrected_class_is_measured_and_exported(trained: Path, tmp_path: Path) -> None:

@@ -116,6 +116,8 @@ def test_wrong_options_are_one_line_and_2() -> None:
     result = CliRunner().invoke(main, ["nonsense"])
     assert result.exit_code == 2
     assert result.stderr.splitlines() == ["unetbio: error: No such command 'nonsense'. (unetbio -h shows the commands)"]
+    result = CliRunner().invoke(main, ["--nonsense"])
+    assert result.stderr.splitlines() == ["unetbio: error: No such option '--nonsense'. (unetbio -h shows the options)"]
 
 
 def test_no_arguments_show_the_help_and_are_2() -> None:

@@ -39,7 +39,8 @@ def test_numbers_that_cannot_be_meant_name_the_option(option: str, value: str) -
 @pytest.mark.parametrize(
     ("name", "option", "text", "message"),
     [
-        ("segment", "--diameter", "big", "'big' is not a valid number, and neither auto nor model."),
+        ("segment", "--diameter", "big", "'big' is not a valid number or word of PX|auto|model."),
+        ("train", "--diameter", "big", "'big' is not a valid number or word of PX|auto."),
         ("segment", "--threshold", "half", "'half' is not a valid number."),
         ("train", "--steps", "1.5", "'1.5' is not a valid integer."),
         ("verify", "--rerun", "all", "'all' is not a valid integer."),

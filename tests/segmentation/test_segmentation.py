@@ -69,6 +69,13 @@ def test_errors_of_a_file_name_it(discs: Array, tmp_path: Path, run: Callable[..
     assert refused.value.reason == "wrong_channels"
 
 
+def test_errors_of_an_address_hold_no_password(run: Callable[..., Any]) -> None:
+    pytest.importorskip("aiohttp", reason='needs aiohttp: pip install "unetbio[remote]"')
+    with pytest.raises(ImageError, match=r"^x\.tif: https://127\.0\.0\.1:1/x\.tif cannot be fetched") as refused:
+        run("https://user:secret@127.0.0.1:1/x.tif?signature=secret")
+    assert "secret" not in str(refused.value)
+
+
 def test_one_name_of_a_channel_needs_no_tuple(discs: Array, run: Callable[..., Any]) -> None:
     _, info = run(discs, axes="YX", channel_names="DAPI", channel="DAPI")
     assert info["settings"]["channel_names"] == ["DAPI"]

@@ -75,6 +75,7 @@ def test_every_option_of_a_segmentation_is_a_key_of_the_workflow() -> None:
         (CompareRun, {"width": float("nan")}, "width nan must be"),
         (RunOptions, {"tile": 0}, "tile 0 must be"),
         (MeasureRun, {"features": "textures"}, "features 'textures' must be basic or shape or texture or all"),
+        (MeasureRun, {"features": ["shape"]}, r"features \['shape'\] must be basic or shape or texture or all"),
         (CompareRun, {"lesson": ["crf", "skip"]}, "lesson 'skip' must be upsampling or "),
         (RunOptions, {"format": "zarr"}, "format 'zarr' must be ome-tiff or ome-zarr"),
     ],

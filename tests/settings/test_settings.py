@@ -114,6 +114,7 @@ def test_numbers_of_numpy_are_told_from_words() -> None:
     )
     assert (settings.diameter_px, settings.pixel_size_um, settings.channel) == (30, (2, 0.5), (1,))
     assert isinstance(settings.diameter_px, float)
+    assert isinstance(settings.channel[0], int)
     assert Settings(diameter_px=30).diameter_px == 30
 
 

@@ -244,13 +244,14 @@ def _refuse_others_objects(
     item: Item, out: Path, provenance: Provenance | None, settings: Mapping[str, Any], policy: Policy
 ) -> None:
     """Refuse to replace a table of objects that no run wrote, such as classes of cells that a person named."""
-    is_own = provenance is not None and has_objects(provenance)
+    # Without a provenance a run may have written it: masks are removed to be made again.
+    is_own = provenance is None or has_objects(provenance)
     if is_own or policy.overwrite_edited or not _makes_objects(settings) or not (out / item.objects).is_file():
         return
     raise ImageError(
         "edited",
-        f"no run is known to have written {item.objects}, which this one would replace: move it away, or give another "
-        "output folder, or --overwrite-edited",
+        f"the run that made this mask did not write {item.objects}, which this one would replace: move it away, or "
+        "give another output folder",
     )
 
 

@@ -16,6 +16,7 @@ from unetbio.inference.backends.base import AUTO
 from unetbio.inference.executors import Progress, part_of
 from unetbio.io.arrays import image_of_array
 from unetbio.io.image import Image
+from unetbio.io.remote import is_address, name_of
 from unetbio.labels import Mask, label_hash
 from unetbio.models import DEFAULT_MODEL
 from unetbio.models.model_file import Model, load_model
@@ -148,7 +149,9 @@ def _named(image: Any) -> Iterator[None]:
     except ImageError as error:
         if not isinstance(image, (str, os.PathLike)):
             raise
-        raise ImageError(error.reason, f"{os.fspath(image)}: {error}") from error
+        # An address may hold a password.
+        name = name_of(os.fspath(image)) if is_address(image) else os.fspath(image)
+        raise ImageError(error.reason, f"{name}: {error}") from error
 
 
 def _refuse_choices_of_a_file(image: Any, options: SegmentOptions) -> None:

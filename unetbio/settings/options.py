@@ -136,14 +136,15 @@ class Option:
                 self.limits.check(name, number)
 
     def check_words(self, name: str, value: Any) -> None:
-        """Refuse a word that is none of those that are allowed, alone or among others, where the type names them.
+        """Refuse a word that is none of those that are allowed, where the type names them.
 
         Raises
         ------
         UsageError
             Naming the words.
         """
-        for word in value if isinstance(value, (tuple, list)) else (value,):
+        takes_several = self.default == () and isinstance(value, (tuple, list))
+        for word in value if takes_several else (value,):
             if self.words and word not in (self.default, *self.words):
                 raise UsageError(f"{name} {word!r} must be {' or '.join(self.words)}")
 

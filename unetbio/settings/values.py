@@ -112,9 +112,10 @@ def _several(name: str, option: Option, value: Any) -> tuple[Any, ...]:
     """Values of an option that takes several; a single one may stand by itself, and None is none."""
     if isinstance(value, str):
         value = _read(name, option, value)
-    if isinstance(value, (str, os.PathLike, Integral)):
-        return (value,)
-    return () if value is None else tuple(value)
+    if value is None:
+        return ()
+    items = (value,) if isinstance(value, (str, os.PathLike, Integral)) else value
+    return tuple(operator.index(item) if isinstance(item, Integral) else item for item in items)
 
 
 def _read(name: str, option: Option, text: str) -> Any:

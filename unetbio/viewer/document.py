@@ -94,8 +94,7 @@ class Document:
         self._out, self._entry = out, entry
         self._provenance = read_provenance(out / provenance_name(entry.output))
         self._mask = describe_mask(out, entry)
-        self._table_options = known_options(out)
-        opened = open_input(out, entry, self._provenance, self._table_options.pixel_size_um)
+        opened = open_input(out, entry, self._provenance, known_options(out).pixel_size_um)
         if opened is None:
             raise ImageError("unreadable", f"{entry.input} cannot be read: put it back to see its mask")
         self._opened = replace(opened, channels=opened.present_channels(opened.times[0]))
@@ -265,7 +264,10 @@ class Document:
     # --- The table ----------------------------------------------------------------------------------------------------
 
     def rows(self, plane: int) -> Columns:
-        """Columns of the table for the cells of a plane's volume, measured as they are now."""
+        """Columns of the table for the cells of a plane's volume, measured as they are now.
+
+        Without rings and further features: the page asks after each correction, and those take seconds.
+        """
         import polars as pl
 
         t, z = self._place(plane)
@@ -278,7 +280,7 @@ class Document:
         is_whole = opened.channels == opened.present_channels(time)
         if is_whole and not is_stack and not is_large(self._opened.shape[-2:]):
             raw = np.stack([np.asarray(self._planes.levels(plane, channel)[0]) for channel in opened.channels])
-        table = measure_frame(opened, time, frame, raw, options=self._table_options)
+        table = measure_frame(opened, time, frame, raw)
         confidences, classes = self._confidences(plane), self.classes(plane)
         cells = table["label"].to_list()
         known = [confidences.get(cell) for cell in cells]

@@ -43,3 +43,9 @@ def test_each_cell_stands_in_one_bar(tmp_path: Path) -> None:
     assert sorted(cell for cells in found for cell in cells) == list(range(1, len(values) + 1))
     # Far values stand in the bars at the ends.
     assert (201 in found[0], 202 in found[-1]) == (True, True)
+
+
+@pytest.mark.parametrize("value", [0, 2**24, -(2**25), 2**53], ids=str)
+def test_cells_of_one_value_stand_in_the_first_bar(tmp_path: Path, value: int) -> None:
+    """A sum of grey values is so large that a billionth more is the same number."""
+    assert in_bars(tmp_path, [value, value], (0, 1), (1, BARS)) == [[1, 2], []]

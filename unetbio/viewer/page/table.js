@@ -69,7 +69,10 @@ export class CellTable {
     const values = this.columns[name].filter((value) => value !== null).map(Number).sort((a, b) => a - b);
     const at = (share) => values[Math.round(share * (values.length - 1))];
     const [low, high] = [at(0.005), at(0.995)];
-    return low < high ? [low, high] : [values[0] ?? 0, Math.max(values.at(-1) ?? 0, (values[0] ?? 0) + 1e-9)];
+    if (low < high) return [low, high];
+    // Values that are all equal get a width, too, which has to be large enough to change a large number.
+    const first = values[0] ?? 0, last = values.at(-1) ?? 0;
+    return [first, last > first ? last : first + (Math.abs(first) || 1)];
   }
 
   // 0xAABBGGRR by id. Without a column neighbours get different colours, also before the rows are read.

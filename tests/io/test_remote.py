@@ -74,7 +74,11 @@ def test_a_storage_is_searched_as_this_machine(storage: Any, caplog: pytest.LogC
     caplog.set_level("INFO")
     others = ("plate/masks/y.tif", "plate/y_mask.tif", "plate/y_labels.ome.tif", "plate/._y.tif", "plate/.cache/y.tif")
     storage.pipe({f"/{name}": as_tiff(GREY) for name in others})
-    assert list(listed("memory://plate")) == ["a/x.tif", "y.tif"]
+    storage.pipe({f"/plate/{name}": b"1" for name in ("out/run.jsonl", "out/overlays/a/x.labels.jpg")})
+    # Of no run, since no journal lies beside the folder.
+    storage.pipe({"/plate/mine/overlays/x.jpg": b"1"})
+    assert list(listed("memory://plate")) == ["a/x.tif", "mine/overlays/x.jpg", "y.tif"]
+    storage.rm("/plate/mine", recursive=True)
     assert list(listed("memory://plate/y*.tif")) == ["y.tif"]
     assert list(listed("memory://plate/y_m*.tif")) == ["y_mask.tif"]
     assert list(listed("memory://plate/y_labels.ome.tif")) == ["y_labels.ome.tif"]

@@ -31,6 +31,7 @@ from unetbio.files import (
     write_json,
 )
 from unetbio.io.formats import SUFFIXES
+from unetbio.output_layout import OVERLAYS, is_output_folder
 
 __all__ = ["address_of", "is_address", "is_copy", "list_addresses", "local_path", "name_of"]
 
@@ -151,7 +152,14 @@ def _list(files: Any, inside: str) -> list[tuple[str, PurePath]]:
         return _named(files, sorted(files.glob(inside)), str(PurePosixPath(_MAGIC.split(inside)[0] + "x").parent))
     if not files.isdir(inside) or inside.rstrip("/").endswith(ZARR):
         return _named(files, [inside] if files.exists(inside) else [], str(PurePosixPath(inside).parent))
-    return _named(files, files.find(inside), inside)
+    return _named(files, _without_overlays(files.find(inside)), inside)
+
+
+def _without_overlays(paths: list[str]) -> list[str]:
+    """Leave out the pictures in output folders, which have a journal, as a search on this machine does."""
+    runs = {path.removesuffix(name) for path in paths if is_output_folder([name := PurePosixPath(path).name])}
+    pictures = tuple(f"{run}{OVERLAYS}/" for run in runs)
+    return [path for path in paths if not path.startswith(pictures)]
 
 
 def _named(files: Any, paths: list[str], root: str) -> list[tuple[str, PurePath]]:

@@ -452,6 +452,12 @@ def test_masks_named_after_their_images_are_left_out(tmp_path: Path) -> None:
     assert relative(find_inputs([f"{tmp_path}/*_mask.png"])) == ["a_mask.png", "b_mask.png"]
 
 
+@pytest.mark.parametrize("image", ["a_label.tif", "labels/a.tif"])
+def test_no_masks_lie_beside_tables(tmp_path: Path, image: str) -> None:
+    touch(tmp_path, "a.csv", "images/notes.txt", image)
+    assert tmp_path / image in [item.path for item in find_inputs([f"{tmp_path}/**/*"])]
+
+
 @pytest.mark.parametrize(
     ("address", "tool"),
     [

@@ -24,7 +24,7 @@ from unetbio.io.mask_names import (
     stem,
     without_suffix,
 )
-from unetbio.io.remote import is_address, list_addresses, local_path, name_of
+from unetbio.io.remote import ZARR, is_address, list_addresses, local_path, name_of
 from unetbio.io.tables import file_of_cell
 from unetbio.output_layout import OVERLAYS, WRITTEN, is_output_folder, is_own_file
 
@@ -256,16 +256,18 @@ def _without_masks(found: list[Found]) -> list[Found]:
 
     Also those in ``masks/`` below their images, and in ``01_GT/`` beside ``01/`` (Cell Tracking Challenge).
     """
-    folders = {item.relative.parent for item in found}
+    # A pattern finds tables and texts, too, beside which no masks lie.
+    pictures = [item for item in found if _may_be_image(item)]
+    folders = {item.relative.parent for item in pictures}
     above = {path for folder in folders for path in (folder, *folder.parents)}
     beside = {path.parent for path in above if IMAGE_FOLDER.fullmatch(path.name)}
-    names = [(item.relative.parent, stem(item.relative)) for item in found]
+    names = [(item.relative.parent, stem(item.relative)) for item in pictures]
     images = {*names, *((folder, without_suffix(name, IMAGE_SUFFIXES)) for folder, name in names)}
 
     # With the mask of one image, a folder holds masks, also those of images that were deleted.
     paired = {
         folder
-        for item in found
+        for item in pictures
         for folder in item.relative.parents
         if MASK_FOLDER.fullmatch(folder.name) and (folder.parent, plain_stem(item.relative)) in images
     }
@@ -294,6 +296,10 @@ def _without_masks(found: list[Found]) -> list[Found]:
             masks[0].path,
         )
     return kept
+
+
+def _may_be_image(item: Found) -> bool:
+    return item.path.name.lower().endswith((*SUFFIXES, *UNREAD_SUFFIXES, ZARR)) or item.path.is_dir()
 
 
 def _split(files: Iterable[Found], passes: Callable[[Found], bool]) -> tuple[list[Found], list[Found]]:

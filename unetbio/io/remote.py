@@ -33,7 +33,7 @@ from unetbio.files import (
 from unetbio.io.formats import SUFFIXES
 from unetbio.output_layout import OVERLAYS, is_output_folder
 
-__all__ = ["address_of", "is_address", "is_copy", "list_addresses", "local_path", "name_of"]
+__all__ = ["ZARR", "address_of", "is_address", "is_copy", "list_addresses", "local_path", "name_of"]
 
 logger = logging.getLogger(__name__)
 

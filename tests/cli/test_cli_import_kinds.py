@@ -14,7 +14,9 @@ import roifile
 import tifffile
 from annotation_files import cells, coco, corners, geojson, imported, rois, run, write_images
 
+from unetbio.annotations.masks import read_mask_folder
 from unetbio.annotations.sources import FORMATS
+from unetbio.errors import ImageError
 from unetbio.io import read_labels
 from unetbio.io.cell_classes import read_cell_classes
 from unetbio.settings.options import options_of
@@ -351,14 +353,28 @@ def test_accents_apart_from_their_letters_are_the_same_name(
     np.testing.assert_array_equal(read_labels(written), cells())
 
 
-def test_pictures_of_cells_keep_their_numbers(tmp_path: Path, images: Path) -> None:
-    """As Fiji saves masks, with an inverting lookup table; macOS puts hidden files beside them."""
+@pytest.mark.parametrize("cell", [255, 0])
+def test_pictures_of_cells_where_white_is_zero(tmp_path: Path, images: Path, cell: int) -> None:
+    """Fiji stores cells as 255, with an inverting lookup table, others as 0; macOS puts hidden files beside them."""
     folder = tmp_path / "drawn" / "a" / "f0"
     folder.mkdir(parents=True)
     for label in range(1, 7):
-        picture = (cells() == label).astype(np.uint8) * 255
+        picture = np.where(cells() == label, cell, 255 - cell).astype(np.uint8)
         tifffile.imwrite(folder / f"{label}.tif", picture, photometric="miniswhite")
         (folder / f"._{label}.tif").write_bytes(b"\0\5\x16\7")
     result = run("import", tmp_path / "drawn", "--images", images, "-o", tmp_path / "masks")
     assert result.exit_code == 0, result.stderr
     np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif"), cells())
+
+
+@pytest.mark.parametrize("cell", [255, 0])
+def test_a_large_cell_where_white_is_zero_is_refused(tmp_path: Path, cell: int) -> None:
+    """It fills most of the picture, but not its corners."""
+    picture = np.full((20, 20), 255 - cell, np.uint8)
+    picture[1:19, 1:19] = cell
+    tifffile.imwrite(tmp_path / "1.tif", picture, photometric="miniswhite")
+    with pytest.raises(ImageError, match=r"1\.tif: white is zero in this file") as error:
+        read_mask_folder(tmp_path)
+    assert error.value.reason == "not_labels"
+    tifffile.imwrite(tmp_path / "1.tif", np.where(picture == cell, 255, 0).astype(np.uint8))
+    assert np.count_nonzero(read_mask_folder(tmp_path).label_image) == 18 * 18

@@ -170,12 +170,13 @@ def is_mask_folder(path: Path) -> bool:
 def read_mask_folder(folder: Path, grid: Grid | None = None) -> Painting:
     """Read a folder with a picture for each object, as of the Data Science Bowl 2018.
 
-    What is not black in a picture is its object. Overlaps are decided as `unetbio.annotations.painting` says.
+    What is not black in a picture is its object; where white is zero, see `_object_in`. Overlaps are decided as
+    `unetbio.annotations.painting` says.
 
     Raises
     ------
     ImageError
-        When a picture cannot be read, or has another size.
+        When a picture cannot be read, has another size, or does not show which of its pixels are the object.
     """
     # macOS adds hidden files of its own.
     paths = sorted(
@@ -194,6 +195,37 @@ def read_mask_folder(folder: Path, grid: Grid | None = None) -> Painting:
         grid = grid or Grid(*picture.shape)
         if picture.shape != (grid.height, grid.width):
             raise ImageError("size_differs", f"{path.name} is {picture.shape}, its image {(grid.height, grid.width)}")
-        y, x = np.nonzero(picture)
+        y, x = np.nonzero(_object_in(picture, path))
         regions.append(Region(Pixels.at(x, y, path.name), as_id(path.stem)))
     return paint(regions, grid or Grid(0, 0))
+
+
+def _object_in(picture: NDArray[Any], path: Path) -> NDArray[np.bool_]:
+    """Pixels ``(Y, X)`` of the object of a picture: those that are not stored as 0.
+
+    In a TIFF file where white is zero, Fiji's inverting lookup table stores objects as 255, other programs as 0. The
+    ground is what fills most of the picture and of its corners.
+
+    Raises
+    ------
+    ImageError
+        ``not_labels``: white is zero, and neither is the ground.
+    """
+    is_object = picture != 0
+    fills_corners = np.count_nonzero(is_object[[0, 0, -1, -1], [0, -1, 0, -1]]) > 2
+    fills_most = np.count_nonzero(is_object) > is_object.size / 2
+    if not (fills_corners or fills_most) or not _is_inverted(picture, path):
+        return is_object
+    if fills_corners and fills_most:
+        return ~is_object
+    raise ImageError(
+        "not_labels",
+        f"{path.name}: white is zero in this file, and it cannot be told whether the object is stored as 0: save it as "
+        "PNG, white on black",
+    )
+
+
+def _is_inverted(picture: NDArray[Any], path: Path) -> bool:
+    """Whether grey values differ from the stored numbers, as where white is zero."""
+    grey = read_image(path).read()
+    return grey.shape == picture.shape and not np.array_equal(grey, picture)

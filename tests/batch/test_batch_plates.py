@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from unetbio.cli.main import main
-from unetbio.io import read_labels
+from unetbio.io import read_labels, write_labels
 from unetbio.labels import label_hash
 from unetbio.pipelines.settings import load_config
 from unetbio.provenance import read_provenance
@@ -373,3 +373,18 @@ def test_regions_drawn_on_one_channel_of_a_plate_are_its_own(tmp_path: Path, dis
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "masks" / "Images" / "r01c01f01p01-ch1sk1fk1fl1_labels.ome.tif").exists()
     assert "5 of 6 images have no annotations" in result.stderr
+
+
+def test_annotations_of_a_whole_plate_name_its_fields(tmp_path: Path, discs: Array) -> None:
+    """As results name them, which `--series` would not."""
+    write_zarr(tmp_path / "plate" / "p.zarr", discs)
+    write_labels(tmp_path / "drawn" / "p.tif", (discs > 100).astype(np.uint8))
+    line = ["import", tmp_path / "drawn", "--images", tmp_path / "plate", "-o", tmp_path / "masks"]
+    result = CliRunner().invoke(main, [str(word) for word in [*line, "--split-components"]])
+    assert result.exit_code == 3
+    assert "call the annotations p/A/1/0, p/A/1/1, p/A/2/0 ...; to train" in result.stderr
+    (tmp_path / "drawn" / "p" / "A" / "1").mkdir(parents=True)
+    (tmp_path / "drawn" / "p.tif").rename(tmp_path / "drawn" / "p" / "A" / "1" / "1.tif")
+    result = CliRunner().invoke(main, [str(word) for word in [*line, "--split-components"]])
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "masks" / "p" / "A" / "1" / "1_labels.ome.tif").exists()

@@ -128,4 +128,14 @@ def test_a_mask_of_a_series_is_imported_as_that_of_the_image(tmp_path: Path, ima
     assert refused.exit_code == 3
     assert "it holds 3 images, and nothing says which one was annotated: call the annotations x_s00" in refused.stderr
     assert run(*line, "--series", 2).exit_code == 0
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "x_s02_labels.ome.tif"), LABELS[2])
+    mask = tmp_path / "out" / "x_s02_labels.ome.tif"
+    np.testing.assert_array_equal(tifffile.imread(mask), LABELS[2])
+    # As both messages say, a table pairs the mask with its image.
+    table = "a table with the columns image, mask and series"
+    assert table in refused.stderr
+    assert f"x_s02_labels.ome.tif may be that of one image of a file: unetbio train takes it from {table}" in (
+        run("train", images, mask, "-o", tmp_path / "model.safetensors", "--series", 2).stderr
+    )
+    (tmp_path / "t.csv").write_text(f"image,mask,series\n{images},{mask},2\n")
+    (example,) = load_examples(find_pairs([tmp_path / "t.csv"]).training, TrainingConfig())
+    np.testing.assert_array_equal(example.label_image, LABELS[2])

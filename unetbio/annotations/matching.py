@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from unetbio.errors import ImageError
-from unetbio.io.mask_names import composed, plain_stem, stem
+from unetbio.io.mask_names import composed, one_of_several, plain_stem, stem
 from unetbio.output_layout import time_lapse_name
 
 __all__ = ["Finder", "Names"]
@@ -26,7 +26,6 @@ _STARTS = re.compile(
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """Names of Label Studio, which puts a hash before those of images."""
 _GENERIC = re.compile(r"(RoiSet|rois?|annotations?|outlines|shapes|objects|labels|masks?)", re.IGNORECASE)
-_SERIES = re.compile(r"(.+)_s(\d{2,})")
 SHOWN = 3
 
 
@@ -116,10 +115,11 @@ class Finder:
                     return _of_series(_nearest(found, parts, name), series)
         if uploaded := _UPLOADED.fullmatch(parts[-1]):
             return self.by_name("/".join([*parts[:-1], uploaded[1]]), series)
-        numbered = _SERIES.fullmatch(parts[-1]) or _SERIES.fullmatch(plain_stem(parts[-1]))
+        numbered = one_of_several(parts[-1]) or one_of_several(plain_stem(parts[-1]))
         if numbered is None or series is not None:
             return None
-        return self.by_name("/".join([*parts[:-1], numbered[1]]), int(numbered[2]))
+        file, number = numbered
+        return self.by_name("/".join([*parts[:-1], file]), number)
 
     def by_time(self, name: str, t: int) -> Names | None:
         """The image of one time of a time-lapse whose times are files: ``x_t007`` of ``x``, ``t007`` of any folder.

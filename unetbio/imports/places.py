@@ -300,14 +300,18 @@ def _only_series(item: Found, axes: str | None) -> int:
         ``several_images``.
     """
     listed = series_of(item, None, axes)
-    if len(listed) > 1:
-        names = [f"{stem(item.path)}_s{each.number or 0:02d} ({each.name or 'no name'})" for each in listed[:SHOWN]]
-        raise ImageError(
-            "several_images",
-            f"it holds {len(listed)} images, and nothing says which one was annotated: call the annotations "
-            f"{', '.join(names)}{' ...' if len(listed) > SHOWN else ''}, or give --series",
-        )
-    return listed[0].number or 0
+    if len(listed) == 1:
+        return listed[0].number or 0
+    names = [f"{stem(item.path)}_s{each.number or 0:02d} ({each.name or 'no name'})" for each in listed]
+    # --series would not give the mask of a field the name that its results have.
+    fields = [image.result.as_posix() for image in images_of(item) if image.plate and image.result]
+    raise ImageError(
+        "several_images",
+        f"it holds {len(listed)} images, and nothing says which one was annotated: call the annotations "
+        f"{', '.join((fields or names)[:SHOWN])}{' ...' if len(listed) > SHOWN else ''}"
+        f"{'' if fields else ', or give --series'}; to train, name their masks in a table with the columns image, mask "
+        "and series",
+    )
 
 
 def _below(folder: Path, path: Path) -> Found:

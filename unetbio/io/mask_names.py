@@ -15,6 +15,7 @@ __all__ = [
     "MASK_FOLDER",
     "MASK_SUFFIXES",
     "composed",
+    "one_of_several",
     "plain_stem",
     "section_of",
     "stack_of",
@@ -33,6 +34,8 @@ _CTC_MASK = re.compile(r"(?:man_seg|man_track|mask)_?(\d{3,})")
 
 _CTC_SECTION = re.compile(r"man_seg_(\d{3,})_(\d{3,})")
 """Stems of masks of single sections: the time, whose image is a stack, and the section."""
+
+_SERIES = re.compile(r"(.+)_s(\d{2,})")
 
 IMAGE_FOLDER = re.compile(r"(?:raw_?images?|images?|imgs?|raw)(tr|ts)?", re.IGNORECASE)
 MASK_FOLDER = re.compile(
@@ -78,6 +81,12 @@ def stack_of(mask: str | os.PathLike[str]) -> str | None:
     """Stem of the stack that the mask of one section is of, as `section_of`: ``t000`` of ``man_seg_000_012``."""
     name = _CTC_SECTION.fullmatch(stem(mask))
     return f"t{name[1]}" if name else None
+
+
+def one_of_several(name: str) -> tuple[str, int] | None:
+    """Stem of a file of several images, and the number of the image that results call so: ``x`` and 1 of ``x_s01``."""
+    found = _SERIES.fullmatch(name)
+    return (found[1], int(found[2])) if found else None
 
 
 def without_suffix(name: str, suffixes: tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from unetbio.errors import UsageError
 from unetbio.io.discover import Found, list_files
 from unetbio.io.formats import SUFFIXES
-from unetbio.io.mask_names import MASK_SUFFIXES, composed, plain_stem, stack_of, stem, without_suffix
+from unetbio.io.mask_names import MASK_SUFFIXES, composed, one_of_several, plain_stem, stack_of, stem, without_suffix
 from unetbio.output_layout import WRITTEN_MASKS
 
 __all__ = ["Pairing", "pair"]
@@ -133,9 +133,23 @@ def _nothing_pairs(image_files: list[Found], mask_files: list[Found], images: ob
     for item in image_files:
         if other := by_name.get(plain_stem(item.path)):
             return _in_other_folders(item, other, images, masks)
+    remark = _say_one_of_several(image_files, mask_files)
     return (
         f"no image has a mask: {image_files[0].relative} and {mask_files[0].relative} do not agree; a mask is named "
-        f"like its image, or with {', '.join(MASK_SUFFIXES)} after the stem"
+        f"like its image, or with {', '.join(MASK_SUFFIXES)} after the stem{remark}"
+    )
+
+
+def _say_one_of_several(image_files: list[Found], mask_files: list[Found]) -> str:
+    """Remark on the mask of one image of a file, as ``unetbio import`` names it."""
+    files = {plain_stem(item.path) for item in image_files}
+    names = ((item, one_of_several(plain_stem(item.path))) for item in mask_files)
+    mask = next((item for item, named in names if named and named[0] in files), None)
+    if mask is None:
+        return ""
+    return (
+        f"; {mask.relative} may be that of one image of a file: unetbio train takes it from a table with the columns "
+        "image, mask and series"
     )
 
 

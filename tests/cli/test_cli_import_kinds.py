@@ -378,3 +378,33 @@ def test_a_large_cell_where_white_is_zero_is_refused(tmp_path: Path, cell: int) 
     assert error.value.reason == "not_labels"
     tifffile.imwrite(tmp_path / "1.tif", np.where(picture == cell, 255, 0).astype(np.uint8))
     assert np.count_nonzero(read_mask_folder(tmp_path).label_image) == 18 * 18
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "written"),
+    [
+        ({"file_name": "a/f0.tif"}, {"file_name": "b/f0.tif"}, {"a/f0": (60, 80), "b/f0": (60, 80)}),
+        ({"series": 0}, {"series": 1}, {"s_s00": (60, 80), "s_s01": (60, 80)}),
+        ({"file_name": "t.ome.tif", "t": 0}, {"file_name": "t.ome.tif", "t": 1}, {"t": (2, 60, 80)}),
+        ({"file_name": "z.ome.tif", "z": 0}, {"file_name": "z.ome.tif", "z": 1}, {"z": (2, 60, 80)}),
+    ],
+    ids=["folder", "series", "t", "z"],
+)
+def test_entries_of_one_name_say_what_they_are_of(
+    tmp_path: Path, images: Path, first: dict[str, Any], second: dict[str, Any], written: dict[str, tuple[int, ...]]
+) -> None:
+    """By each of what the message of two entries of one name asks for."""
+    for axis in "TZ":
+        pixels = np.zeros((2, 60, 80), np.uint8)
+        tifffile.imwrite(images / f"{axis.lower()}.ome.tif", pixels, metadata={"axes": f"{axis}YX"})
+    with tifffile.TiffWriter(images / "s.ome.tif", ome=True) as writer:
+        for plane in pixels:
+            writer.write(plane, metadata={"axes": "YX"}, photometric="minisblack")
+    value = coco(**{"file_name": "s.ome.tif"} | first)
+    value["images"].append({**value["images"][0], "id": 5} | second)
+    value["annotations"].append({**value["annotations"][0], "id": 99, "image_id": 5})
+    (tmp_path / "two.json").write_text(json.dumps(value))
+    result = run("import", tmp_path / "two.json", "--images", images, "-o", tmp_path / "masks")
+    assert result.exit_code == 0, result.stderr
+    masks = {name: read_labels(tmp_path / "masks" / f"{name}_labels.ome.tif") for name in written}
+    assert {name: mask.shape for name, mask in masks.items()} == written

@@ -383,7 +383,7 @@ def test_two_images_of_a_file_that_are_one_here_are_refused(tmp_path: Path, imag
     (tmp_path / "two.json").write_text(json.dumps(value))
     result = run("import", tmp_path / "two.json", "--images", images, "-o", tmp_path / "masks")
     assert result.exit_code == 3
-    assert "it has several annotations, a/f0.tif and elsewhere/a/f0.tif" in result.stderr
+    assert "two.json lists it 2 times, as a/f0.tif and elsewhere/a/f0.tif: keep one entry, or" in result.stderr
 
 
 def test_two_files_of_one_name_are_not_made_one(tmp_path: Path, images: Path) -> None:
@@ -397,7 +397,7 @@ def test_two_files_of_one_name_are_not_made_one(tmp_path: Path, images: Path) ->
     (tmp_path / "two.json").write_text(json.dumps(value))
     result = run(*given, "--overwrite")
     assert result.exit_code == 3
-    assert "it has several annotations, a/f0.tif and a/f0.tif: keep one" in result.stderr
+    assert "two.json lists it 2 times, as a/f0.tif: keep one entry, or give each the folder" in result.stderr
 
 
 def test_a_table_of_via_is_refused_with_a_remedy(tmp_path: Path, images: Path) -> None:

@@ -16,7 +16,17 @@ from unetbio.errors import ImageError
 from unetbio.files import open_regular
 from unetbio.io.formats import SUFFIXES, find_folder
 
-__all__ = ["CHALLENGE", "FORMATS", "GEOJSON", "IMAGESCOPE", "MASKS", "Source", "find_sources", "without_repeats"]
+__all__ = [
+    "CHALLENGE",
+    "COCO",
+    "FORMATS",
+    "GEOJSON",
+    "IMAGESCOPE",
+    "MASKS",
+    "Source",
+    "find_sources",
+    "without_repeats",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +37,8 @@ CHALLENGE = "ctc"
 """Folders with a label image for each time."""
 
 GEOJSON = "geojson"
+
+COCO = "coco"
 
 IMAGESCOPE = "imagescope"
 
@@ -39,7 +51,7 @@ COCO_RESULTS = (
 FORMATS: dict[str, str] = {
     "imagej": "regions of ImageJ and Fiji (.roi, .zip)",
     GEOJSON: "objects of QuPath (.geojson)",
-    "coco": "COCO (.json)",
+    COCO: "COCO (.json)",
     "labelme": "labelme (.json)",
     "via": "VGG Image Annotator (.json)",
     "cvat": "CVAT for images (.xml)",
@@ -274,7 +286,7 @@ def _format_of_json(path: Path) -> str | None:
         if name in ("features", "geometry") or (name == "" and isinstance(value, dict) and "geometry" in value):
             return GEOJSON
         if name in ("annotations", "images", "categories"):
-            return "coco"
+            return COCO
         if name == "shapes":
             return "labelme"
         if name == "labels" and "interval" in names:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from unetbio.annotations.challenge import ENDING, is_marker, is_segmented, time_of
 from unetbio.annotations.matching import Finder, Names
 from unetbio.annotations.regions import Sheet
-from unetbio.annotations.sources import CHALLENGE, MASKS, Source, find_sources, without_repeats
+from unetbio.annotations.sources import CHALLENGE, COCO, MASKS, Source, find_sources, without_repeats
 from unetbio.errors import ImageError, UsageError
 from unetbio.imports.places import ONE_SECTION, Places
 from unetbio.io.mask_names import section_of
@@ -40,11 +40,19 @@ class Job:
             ``several_annotations``.
         """
         if len(self.given) > 1:
-            shown = " and ".join(sorted(sheet.image if sheet else source.name for source, sheet in self.given)[:SHOWN])
-            raise ImageError(
-                "several_annotations", f"it has several annotations, {shown}: keep one, or choose with --from"
-            )
+            raise ImageError("several_annotations", self._describe_all())
         return self.given[0]
+
+    def _describe_all(self) -> str:
+        names = [sheet.image if sheet else source.name for source, sheet in self.given]
+        source = self.given[0][0]
+        if all(other is source and sheet for other, sheet in self.given):
+            planes = ", or its series, t or z" if source.format == COCO else ""
+            return (
+                f"{source.name} lists it {len(names)} times, as {' and '.join(sorted(set(names))[:SHOWN])}: keep one "
+                f"entry, or give each the folder of its image (a/f.tif){planes}"
+            )
+        return f"it has several annotations, {' and '.join(sorted(names)[:SHOWN])}: keep one, or choose with --from"
 
 
 def assign_annotations(annotations: Sequence[Path], places: Places, run: ImportRun) -> tuple[list[Job], Failures]:

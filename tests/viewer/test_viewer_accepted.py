@@ -188,3 +188,22 @@ def test_a_model_that_is_called_as_a_shipped_one_is_not_taken_for_it(
         with serve(Path("results")) as page:
             command = shlex.split(page.get("training")["command"])
         assert command[command.index("--start") + 1] == model
+
+
+@pytest.mark.parametrize(("made_of", "start"), [("nuclei", "nuclei"), ("mine", "MODEL")])
+def test_integers_go_on_from_the_model_that_they_were_made_of(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, made_of: str, start: str
+) -> None:
+    """A shipped one of an earlier version has another hash than that of today."""
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("x.tif", three_discs())
+    own = shutil.copy(tiny_model, tmp_path / "mine.int8.safetensors")
+    line = ("segment", "x.tif", "-o", "results", "-m", str(own), "--diameter", "model", "--workers", "1")
+    result = CliRunner().invoke(main, [*line, "--overlays", "none"])
+    assert result.exit_code == 0, result.stderr
+    loaded = load_model(tiny_model)
+    quantized = {"model": made_of, "model_sha256": "0" * 64}
+    save_model(own, loaded.info.model_copy(update={"training": {"quantized": quantized}}), loaded.network)
+    with serve(Path("results")) as page:
+        command = shlex.split(page.get("training")["command"])
+    assert command[command.index("--start") + 1] == start

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from unetbio.errors import EnvironmentStoppedError, ImageError, ModelError, UsageError
 from unetbio.files import Stamp, sha256_file, write_text
@@ -271,13 +270,14 @@ def _start(provenance: Provenance | None) -> list[str]:
     except ModelError:
         quantized = None
     if isinstance(quantized, dict):
-        # Integers cannot be trained; the model that they were made of can, wherever it is.
+        # Integers cannot be trained; the model that they were made of can, wherever it is. The name alone tells a
+        # shipped one, since earlier versions have other hashes.
         made_of = str(quantized.get("model"))
-        return ["--start", made_of if _is_shipped(made_of, quantized.get("model_sha256")) else "MODEL"]
+        return ["--start", made_of if made_of in shipped_models() else "MODEL"]
     return ["--start", model.path]
 
 
-def _is_shipped(name: str, sha256: Any, path: str = "") -> bool:
+def _is_shipped(name: str, sha256: str, path: str) -> bool:
     """Whether a model is the shipped one of its name, of an earlier version too; a model of a user may be called so."""
     if name not in shipped_models():
         return False

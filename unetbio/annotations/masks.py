@@ -211,7 +211,7 @@ def _object_in(picture: NDArray[Any], path: Path) -> NDArray[np.bool_]:
     ImageError
         ``not_labels``: white is zero, and neither is the ground.
     """
-    is_object = picture != 0
+    is_object: NDArray[np.bool_] = picture != 0
     fills_corners = np.count_nonzero(is_object[[0, 0, -1, -1], [0, -1, 0, -1]]) > 2
     fills_most = np.count_nonzero(is_object) > is_object.size / 2
     if not (fills_corners or fills_most) or not _is_inverted(picture, path):

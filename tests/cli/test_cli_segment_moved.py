@@ -144,3 +144,16 @@ def test_output_folders_below_another_keep_their_tables(
     assert set(statuses(out / "plates" / "2")) == {"c.tif"}
     # Their masks are verified all the same.
     assert run("verify", out, "--workers", "1").startswith("5 masks verified, 0 mismatches")
+
+
+def test_output_folders_that_are_added_beside_those_with_columns_of_paths_count(
+    discs: Array, tmp_path: Path, tiny_model: Path
+) -> None:
+    """`measure` notes the columns in a journal of the folder, into which nothing was segmented."""
+    out = tmp_path / "out"
+    for name in "abc":
+        tifffile.imwrite(tmp_path / f"{name}.tif", discs)
+        run("segment", tmp_path / f"{name}.tif", "-o", out / name, "-m", tiny_model, "--workers", "1")
+        run("measure", out, "--workers", "1", *(("--metadata-regex", "(?P<letter>[a-z])[.]tif") if name == "a" else ()))
+    assert (out / "run.jsonl").exists()
+    assert set(statuses(out)) == {"a.tif", "b.tif", "c.tif"}

@@ -77,7 +77,7 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None, *, unlisted
     journals = read_journals(out)
     # The job that has made the others may have had no other file, and so be none of the jobs now.
     entries = [entry for entry in journals.values() if part is None or _is_of(entry, part)]
-    entries += unjournaled_entries(out, (*journals, *(item.labels for item in items)))
+    entries += unjournaled_entries(out, journals, (*journals, *(item.labels for item in items)))
     others = [entry for entry in entries if entry.reason != GONE and result_name(entry.output) not in listed]
     if not others:
         return []

@@ -1,5 +1,6 @@
 """Images of an output folder, by its journals and provenances."""
 
+import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -43,26 +44,28 @@ def known_entries(out: Path) -> dict[str, Entry]:
         elif Path(entry.input).exists():
             gone[name] = entry
     removed = [name for name, entry in journals.items() if entry.reason == GONE]
-    entries |= {entry.output: entry for entry in unjournaled_entries(out, (*entries, *removed))}
+    entries |= {entry.output: entry for entry in unjournaled_entries(out, journals, (*entries, *removed))}
     _warn_of_gone(gone, entries)
     return entries
 
 
-def unjournaled_entries(out: Path, known: Iterable[str]) -> Iterator[Entry]:
+def unjournaled_entries(out: Path, journals: Iterable[str], known: Iterable[str]) -> Iterator[Entry]:
     """Entries of the label images and class masks that their provenances alone describe.
 
-    Output folders below a folder with a journal are of other runs, which have tables of their own.
+    Where something was segmented into the folder itself, output folders below it are of other runs, which have tables
+    of their own.
 
     Parameters
     ----------
     out : pathlib.Path
         The output folder; may be missing.
+    journals : iterable of str
+        Outputs in its journals.
     known : iterable of str
         Outputs that are known otherwise; their results are left out.
     """
     passed = {out / provenance_name(name) for name in known}
-    has_journal = any(is_journal(path.name) for path in out.glob("*"))
-    for path in sorted(set(find_provenances(out, nested=not has_journal)) - passed):
+    for path in sorted(set(find_provenances(out, nested=not _has_own_results(out, journals))) - passed):
         provenance = read_provenance(path)
         mask = described_mask(path, provenance.output.name) if provenance else None
         if provenance is None or mask is None or not mask.exists() or not mask.is_relative_to(out):
@@ -81,6 +84,19 @@ def unjournaled_entries(out: Path, known: Iterable[str]) -> Iterator[Entry]:
             path_columns=provenance.path_columns,
             place=provenance.place,
         )
+
+
+def _has_own_results(out: Path, journals: Iterable[str]) -> bool:
+    """Whether an output in the journals of a folder lies in no output folder below it.
+
+    `measure` notes columns from paths of all outputs in the journal of the folder that it measures.
+    """
+
+    @functools.cache
+    def has_journal(folder: Path) -> bool:
+        return any(is_journal(path.name) for path in folder.glob("*"))
+
+    return any(not any(has_journal(out / above) for above in PurePosixPath(name).parents[:-1]) for name in journals)
 
 
 def _without_superseded(journals: Mapping[str, Entry]) -> dict[str, Entry]:

@@ -2,7 +2,7 @@
 
 import logging
 
-__all__ = ["ONCE", "say_once", "say_without_effect", "without_effect"]
+__all__ = ["ONCE", "say_once", "say_without_effect", "warn_once", "without_effect"]
 
 logger = logging.getLogger(__name__)
 
@@ -13,6 +13,11 @@ ONCE = "once"
 def say_once(line: str) -> None:
     """Log a line that the command line shows once a run."""
     logger.info("%s", line, extra={ONCE: True})
+
+
+def warn_once(line: str) -> None:
+    """Log a warning that the command line shows once a run."""
+    logger.warning("%s", line, extra={ONCE: True})
 
 
 def say_without_effect(option: str, reason: str) -> None:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from segmented_folder import Invoke
 
 from unetbio.cli.main import main
+from unetbio.errors import EnvironmentStoppedError
 from unetbio.io import read_labels, write_labels
 from unetbio.provenance import Provenance, read_provenance
+from unetbio.results import recorded_input
 
 Array = NDArray[Any]
 
@@ -44,24 +46,26 @@ def provenance_of(out: Path, name: str) -> Provenance:
     return provenance
 
 
-@pytest.mark.parametrize("reused", [False, True], ids=["gone", "other images"])
+@pytest.mark.parametrize("first", ["gone", "other images", "deleted later"])
 def test_images_that_were_moved_are_found_where_they_were_given(
-    segment: Invoke, images: Path, tmp_path: Path, reused: bool
+    segment: Invoke, images: Path, tmp_path: Path, first: str
 ) -> None:
-    """Also where other images of their names and size lie in the first place now."""
+    """Also where other images of their names and size lie in the first place now, or the same for a while."""
     out, archive = tmp_path / "out", tmp_path / "archive"
     assert segment().exit_code == 0
     labels = read_labels(out / "a_labels.ome.tif")
     write_labels(out / "a_labels.ome.tif", np.where(labels == 1, 0, labels))
     before = measured(out)
     shutil.copytree(images, archive)
-    for path in images.iterdir():
-        if reused:
-            tifffile.imwrite(path, np.full((64, 80), 99, np.uint8))
-        else:
-            path.unlink()
     made = {name: provenance_of(out, name) for name in "ab"}
+    if first == "gone":
+        shutil.rmtree(images)
+    elif first == "other images":
+        for path in images.iterdir():
+            tifffile.imwrite(path, np.full((64, 80), 99, np.uint8))
     assert segment(inputs=(str(archive),)).exit_code == 0
+    if first == "deleted later":
+        shutil.rmtree(images)
     assert pl.read_parquet(out / "cells.parquet").equals(before)
     assert measured(out).equals(before)
     for name, provenance in made.items():
@@ -89,6 +93,25 @@ def test_a_provenance_that_was_changed_is_not_written_anew_where_its_image_was_m
     said = run("verify", tmp_path / "out", "--workers", "1", code=3)
     assert "a_labels.ome.tif: provenance: the provenance was changed after it was written" in said
     assert "b_labels.ome.tif" not in said
+
+
+def test_images_that_were_moved_are_segmented_where_provenances_cannot_be_written(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a folder of the results is read-only, and other images lie beside those that moved."""
+    assert segment().exit_code == 0
+    images.rename(tmp_path / "moved")
+    tifffile.imwrite(tmp_path / "moved" / "c.tif", discs)
+
+    def refuse(path: Path, provenance: Provenance) -> None:
+        raise EnvironmentStoppedError(f"cannot write {path}: Permission denied")
+
+    monkeypatch.setattr(recorded_input, "write_provenance", refuse)
+    result = segment(inputs=(str(tmp_path / "moved"),))
+    assert result.exit_code == 0
+    assert result.stderr.count(f"provenances in {tmp_path / 'out'} cannot be written") == 1
+    assert statuses(tmp_path / "out") == dict.fromkeys(("a.tif", "b.tif", "c.tif"), "done")
+    assert provenance_of(tmp_path / "out", "a").input.absolute == str(images / "a.tif")
 
 
 def test_results_that_were_renamed_with_their_image_stay(segment: Invoke, images: Path, tmp_path: Path) -> None:

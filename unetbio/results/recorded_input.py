@@ -4,11 +4,12 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from unetbio.errors import ImageError
+from unetbio.errors import EnvironmentStoppedError, ImageError
 from unetbio.files import real_path
 from unetbio.io import Image, read_image
 from unetbio.io.image_set import ImageSet
 from unetbio.io.remote import address_of
+from unetbio.notes import warn_once
 from unetbio.provenance import InputRecord, PartRecord, Provenance, SetRecord, is_as_written, write_provenance
 from unetbio.results.items import Item
 
@@ -49,15 +50,12 @@ def place_of_input(out: Path, item: Item) -> dict[str, Any]:
 def follow_input(out: Path, item: Item, provenance: Provenance) -> Provenance:
     """Let the provenance of a kept result name its input where it lies now, if it was moved or renamed.
 
-    It is looked for there from now on. A record that was changed by hand stays as it is, so that `verify` tells.
-
-    Raises
-    ------
-    EnvironmentStoppedError
-        When the provenance cannot be written.
+    It is looked for there from now on, also where the first place still holds it: the original of a copy is often
+    deleted later. A record that was changed by hand stays as it is, so that `verify` tells. One that cannot be written
+    is that of this run alone.
     """
     path, found = out / item.provenance, provenance.input.find((out / item.labels).parent)
-    if found is not None and (real_path(found) == real_path(item.source) or provenance.input.matches(found)):
+    if found is not None and real_path(found) == real_path(item.source):
         return provenance
     if not (item.source.exists() and is_as_written(path)):
         return provenance
@@ -67,7 +65,13 @@ def follow_input(out: Path, item: Item, provenance: Provenance) -> Provenance:
         "output": provenance.output.model_copy(update={"name": str(output)}),
     }
     moved = provenance.model_copy(update=changes)
-    write_provenance(path, moved)
+    try:
+        write_provenance(path, moved)
+    except EnvironmentStoppedError:
+        warn_once(
+            f"provenances in {out} cannot be written: this run finds the images of kept masks where they lie now, and "
+            "measure, view and verify look for them where they were"
+        )
     return moved
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -200,12 +200,16 @@ class InputRecord(_Record):
 
         See `Fingerprint.matches`.
         """
+        return self.agrees(source, lambda known, path: known.matches(path, rehash=rehash))
+
+    def agrees(self, source: Path, is_same: Callable[[Fingerprint, Path], bool]) -> bool:
+        """Whether ``source`` and its companions are the same by ``is_same``, and missing files are still missing."""
         folder = real_path(source).parent
         if any((folder / name).exists() for name in self.missing_files):
             return False
         files = {source: self.fingerprint}
         files |= {folder / name: companion for name, companion in self.companions.items()}
-        return all(known.matches(path, rehash=rehash) for path, known in files.items())
+        return all(is_same(known, path) for path, known in files.items())
 
     def find(self, folder: Path) -> Path | None:
         """The input file, searched from the folder of the label image; None when it is missing."""

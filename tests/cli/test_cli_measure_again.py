@@ -13,6 +13,7 @@ from measured_folder import cells, run_measure, segment
 from numpy.typing import NDArray
 
 from unetbio.cli.main import main
+from unetbio.files import sha256_path
 from unetbio.io import read_labels, write_labels
 from unetbio.measurement.table_schema import is_reserved
 
@@ -194,7 +195,30 @@ def test_an_image_that_has_changed_since_it_was_segmented_is_named(
     out = segment(tmp_path, tiny_model, {"a.tif": discs, "b.tif": discs})
     tifffile.imwrite(tmp_path / "images" / "b.tif", discs[::-1])
     (tmp_path / "images" / "a.tif").touch()
-    said = "1 of 2 images have changed since they were segmented, such as b.tif: their grey values are those of now"
+    said = "1 of 2 images have changed since they were segmented, such as b.tif: they were measured as they are now"
     assert said in run_measure(out)
     segment(tmp_path, tiny_model, {})
     assert run_measure(out, "--overwrite") == ""
+
+
+def test_a_file_of_several_images_is_compared_once_where_its_time_has_changed(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    file = tmp_path / "images" / "a.ome.tif"
+    with tifffile.TiffWriter(file, ome=True) as writer:
+        for _ in range(3):
+            writer.write(discs)
+    out = segment(tmp_path, tiny_model, {})
+    hashed: list[Path] = []
+
+    def noted(path: Path) -> str:
+        hashed.append(path.resolve())
+        return sha256_path(path)
+
+    monkeypatch.setattr("unetbio.provenance.sha256_path", noted)
+    file.touch()
+    assert run_measure(out) == ""
+    assert (hashed, len(cells(out)["series"].unique())) == ([file], 3)
+    # Nothing is measured, so nothing is compared.
+    assert (run_measure(out), hashed) == ("", [file])

@@ -21,6 +21,7 @@ from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import (
     PROBABILITIES,
     FrameRecord,
+    InputRecord,
     OutputRecord,
     Provenance,
     count_cells,
@@ -61,8 +62,8 @@ class Outcome:
         See `unetbio.results.tables.measured_from.sources_of`; empty if unknown.
     input_gone : bool
         Whether the cells come from an earlier run because the input is missing.
-    input_changed : bool
-        Whether they were measured on an input that has changed since it was segmented.
+    measured_on : InputRecord, optional
+        The input as it was segmented, where the file was measured again.
     """
 
     entry: Entry
@@ -72,7 +73,7 @@ class Outcome:
     cells: "pl.DataFrame | None" = None
     measured_from: str = ""
     input_gone: bool = False
-    input_changed: bool = False
+    measured_on: InputRecord | None = None
 
     @property
     def n_cells(self) -> int | None:
@@ -82,7 +83,7 @@ class Outcome:
     def for_summary(self) -> "Outcome":
         """The outcome without what only the table of cells needs, which would take most of the memory of long runs."""
         frames = tuple(frame.model_copy(update={"confidences": ()}) for frame in self.frames)
-        return replace(self, frames=frames, cells=None, measured_from="")
+        return replace(self, frames=frames, cells=None, measured_from="", measured_on=None)
 
 
 class LabelStack:

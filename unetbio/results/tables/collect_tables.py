@@ -5,18 +5,20 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unetbio.errors import ImageError, UnetbioError, UsageError
+from unetbio.files import stamp
 from unetbio.machine import available_cores
 from unetbio.measurement.regions import Features
 from unetbio.measurement.table_schema import SECTION
 from unetbio.notes import say_without_effect
 from unetbio.output_layout import SUMMARY, holds_classes, provenance_name
-from unetbio.provenance import NOT_EXACT, Provenance, read_provenance
+from unetbio.provenance import NOT_EXACT, Fingerprint, Provenance, read_provenance
 from unetbio.results.entries import check_folder, known_entries
 from unetbio.results.journal import Entry, Journal, hold_output, journal_path
 from unetbio.results.result_files import Outcome
@@ -147,14 +149,16 @@ def measure(
         with ThreadPoolExecutor(workers or available_cores()) as pool:
             cached = None if overwrite else CachedCells(out)
             cells, outcomes, without_rings = CellStore(out, None, asked), [], _WithoutRings()
+            changed = _ChangedInputs(out)
             for outcome in pool.map(partial(reuse_or_measure, out, cached=cached, asked=asked), entries):
                 on_outcome(outcome)
                 without_rings.add(outcome)
+                changed.add(outcome)
                 outcomes.append(cells.add(outcome))
         write_tables(out, outcomes, cells)
     without_rings.warn(len(outcomes))
     _warn_of_gone_inputs(outcomes)
-    _warn_of_changed_inputs(outcomes)
+    changed.warn(len(outcomes))
     return summarize(outcomes, out / SUMMARY)
 
 
@@ -243,16 +247,39 @@ def _warn_of_gone_inputs(outcomes: Sequence[Outcome]) -> None:
         )
 
 
-def _warn_of_changed_inputs(outcomes: Sequence[Outcome]) -> None:
-    changed = [outcome.entry.path for outcome in outcomes if outcome.input_changed]
-    if changed:
-        logger.warning(
-            "%d of %d images have changed since they were segmented, such as %s: their grey values are those of now; "
-            "run segment again",
-            len(changed),
-            len(outcomes),
-            changed[0],
-        )
+class _ChangedInputs:
+    """Images that were measured on a file that has changed since it was segmented."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._paths: list[str] = []
+        # A file may hold hundreds of images.
+        self._is_same = cache(_is_same)
+
+    def add(self, outcome: Outcome) -> None:
+        record = outcome.measured_on
+        source = record.find((self._out / outcome.entry.output).parent) if record else None
+        if record and source and not record.agrees(source, self._is_same):
+            self._paths.append(outcome.entry.path)
+
+    def warn(self, count: int) -> None:
+        """Warn of them, among ``count`` images."""
+        if self._paths:
+            logger.warning(
+                "%d of %d images have changed since they were segmented, such as %s: they were measured as they are "
+                "now; verify names them all, and segment makes their masks again, except those edited by hand",
+                len(self._paths),
+                count,
+                self._paths[0],
+            )
+
+
+def _is_same(known: Fingerprint, path: Path) -> bool:
+    """Whether a file holds the same bytes; as for `sources_of`, its size and the time of its content are sufficient."""
+    with suppress(OSError):
+        if stamp(path)[:2] == (known.size, known.mtime_ns):
+            return True
+    return known.matches(path)
 
 
 def _is_empty(table: "pl.DataFrame | None", column: str) -> bool:
@@ -304,9 +331,8 @@ def reuse_or_measure(
             if found is not None:
                 return found
         measured = measure_again(out, entry, kept.provenance, options, edited=kept.edited)
-        return replace(
-            measured, measured_from=sources or "", input_changed=_input_has_changed(out, entry, kept.provenance)
-        )
+        record = kept.provenance.input if kept.provenance else None
+        return replace(measured, measured_from=sources or "", measured_on=record)
     except ImageError as error:
         return Outcome(replace(entry, status="failed", reason=error.reason, message=str(error)))
     except UnetbioError:
@@ -315,14 +341,6 @@ def reuse_or_measure(
         # As in a run, an internal error fails this image only.
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return Outcome(replace(entry, status="failed", reason="internal", message=f"internal error ({text})"))
-
-
-def _input_has_changed(out: Path, entry: Entry, provenance: Provenance | None) -> bool:
-    """Whether the file at the place of an image holds other pixels than when it was segmented."""
-    if provenance is None:
-        return False
-    source = provenance.input.find((out / entry.output).parent)
-    return source is not None and not provenance.input.matches(source)
 
 
 def _find(

@@ -24,14 +24,18 @@ rule retry:
         source=lambda wildcards: CONFIG.source_arguments(),
         model=lambda wildcards, input: model_of(wildcards.results, input),
         options=lambda wildcards: CONFIG.segment.arguments(),
+        total=lambda wildcards: BATCHES[wildcards.results][0],
+        parts=lambda wildcards: list(BATCHES[wildcards.results][1]),
         jobs=lambda wildcards, input: len(input.segmented),
         out=subpath(output[0], parent=True),
     message:
         "Trying once more what failed in {params.out}"
     shell:
         # Marks of jobs without an image: with one again, they are not done.
-        "for mark in {params.out:q}/logs/segment.*-of-*.done; do"
-        ' for one in {input.segmented:q}; do [ "$mark" = "$one" ] && continue 2; done; rm -f "$mark"; done; '
+        # Paths of all others would not fit into the command.
+        "(cd {params.out:q}/logs; printf '%s\\n' segment.*-of-*.done"
+        " | {{ grep -vxFf <(printf 'segment.%s-of-{params.total}.done\\n' {params.parts}) || true; }}"
+        ' | while read -r mark; do rm -f "$mark"; done); '
         # Usually nothing failed and all journals of jobs are of these, which is found faster than unetbio starts. Those
         # of another number of jobs stay, since they tell what these have done.
         "set -- {params.out:q}/run.*-of-*.jsonl; "

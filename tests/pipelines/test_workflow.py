@@ -223,11 +223,11 @@ def test_images_that_are_removed_leave_the_tables_also_where_a_job_has_no_other(
     tmp_path: Path, samples: Path, tiny_model: Path
 ) -> None:
     names = [next(name for name in IMAGES if part_of(f"{name}.ome.tif", 2) == part) for part in (1, 2)]
-    make_project(tmp_path, samples, tiny_model, images_per_job=1)
+    make_project(tmp_path, samples, tiny_model, images_per_job=1, output="my out")
     for name in set(IMAGES) - set(names):
         (tmp_path / "images" / f"{name}.ome.tif").unlink()
     assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
-    out = tmp_path / "out"
+    out = tmp_path / "my out"
     assert len(list(out.glob("run.*-of-2.jsonl"))) == len(read_summary(out)) == 2
     masks = _masks(out)
     removed = (tmp_path / "images" / f"{names[1]}.ome.tif").rename(tmp_path / f"{names[1]}.ome.tif")

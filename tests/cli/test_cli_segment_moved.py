@@ -142,6 +142,7 @@ def test_a_result_that_was_put_aside_under_another_name_is_no_result(
     for ending in ("ome.tif", "json"):
         shutil.copy2(out / f"a_labels.{ending}", out / f"a_first_labels.{ending}")
     shutil.copy2(out / "b_labels.json", out / "Copy of b_labels.json")
+    assert run("verify", out, "--workers", "1").startswith("3 masks verified, 0 mismatches")
     (images / "b.tif").write_bytes(b"")
     assert segment().exit_code == 3
     run("measure", out, "--workers", "1", code=3)

@@ -2,10 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from unetbio.errors import UsageError
@@ -87,10 +87,9 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     provenances = read_provenances(out)
     models = {provenance.model.path for provenance in provenances.values() if provenance}
     hashes = {path: _hash_of(path) for path in models}
-    folders = list(find_output_folders(out))
     # Masks of two models, each in a folder of its own, differ.
-    folder_of = {name: _innermost(folders, out / name) for name in provenances}
-    made = {folder: Counter[_Recipe]() for folder in folders}
+    made = {folder: Counter[_Recipe]() for folder in find_output_folders(out)}
+    folder_of = {name: next(above for above in (out / name).parents if above in made) for name in provenances}
     for name, provenance in provenances.items():
         if provenance:
             made[folder_of[name]][_recipe(provenance)] += 1
@@ -101,15 +100,10 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
 
     with ThreadPoolExecutor(workers) as pool:
         found = [finding for findings in pool.map(check, sorted(provenances)) for finding in findings]
-    for folder in folders:
+    for folder in made:
         above = "" if folder == out else f"{folder.relative_to(out).as_posix()}/"
         found += [replace(one, output=above + one.output) for one in (*_check_tables(folder), *_check_journals(folder))]
     return len(provenances), found
-
-
-def _innermost(folders: Sequence[Path], path: Path) -> Path:
-    """The folder that a path lies in, of folders in each other."""
-    return max((folder for folder in folders if path.is_relative_to(folder)), key=lambda folder: len(folder.parts))
 
 
 def _check_tables(out: Path) -> Iterator[Finding]:
@@ -169,9 +163,14 @@ def read_provenances(out: Path) -> dict[str, Provenance | None]:
     found: dict[Path, Provenance | None] = dict.fromkeys(find_masks(out))
     for path in find_provenances(out):
         provenance = read_provenance(path)
-        mask = described_mask(path, provenance.output.name) if provenance else None
+        if provenance is None:
+            continue
+        mask = described_mask(path, provenance.output.name)
+        # A copy of a provenance alone describes no mask.
+        is_copy = mask.name != PurePosixPath(provenance.output.name).name and not mask.exists()
         # A field of a plate may have been renamed without its mask.
-        if mask and mask.is_relative_to(out) and out / provenance_name(mask.relative_to(out).as_posix()) == path:
+        is_own = mask.is_relative_to(out) and out / provenance_name(mask.relative_to(out).as_posix()) == path
+        if is_own and not is_copy:
             found[mask] = provenance
     if not found:
         raise UsageError(

@@ -192,18 +192,36 @@ def test_two_models_make_two_results_and_relate_them(tmp_path: Path, tiny_model:
     assert "3 times --channel, and the models take 1 and 1: give those of each model in turn" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["tiny", "Tiny", "related", "..", "a/b"])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("tiny", "results of one name, or called related"),
+        ("related", "results of one name, or called related"),
+        ("..", "results of a name that no folder can have"),
+        ("a/b", "results of a name that no folder can have"),
+    ],
+)
 def test_models_that_cannot_have_a_folder_of_their_name_each_are_refused(
-    tmp_path: Path, tiny_model: Path, discs: Array, name: str
+    tmp_path: Path, tiny_model: Path, discs: Array, name: str, what: str
 ) -> None:
     """The name stands in the file, and may be anything."""
     tifffile.imwrite(tmp_path / "x.tif", discs)
     other = renamed(tiny_model, name, "other")
     result = run("segment", tmp_path / "x.tif", "-o", tmp_path / "out", "-m", tiny_model, "-m", other, "--workers", "1")
     assert result.exit_code == 2
-    assert f"--model tiny and {name}: results of one name, or of one that is no folder beside related" in result.stderr
+    assert f"--model tiny and {name}: {what}; renaming a file" in result.stderr
     assert "segment with each by itself into a folder of its own" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_models_whose_names_differ_by_capitals_have_a_folder_each(
+    tmp_path: Path, tiny_model: Path, discs: Array
+) -> None:
+    """Not on each file system, so nothing is written here."""
+    tifffile.imwrite(tmp_path / "x.tif", discs)
+    models = ("-m", tiny_model, "-m", renamed(tiny_model, "Tiny", "other"))
+    result = run("segment", tmp_path / "x.tif", "-o", tmp_path / "out", *models, "--workers", "1", "--dry-run")
+    assert result.exit_code == 0, result.stderr
 
 
 def test_results_of_two_models_are_verified_each_in_its_folder(tmp_path: Path, tiny_model: Path, discs: Array) -> None:

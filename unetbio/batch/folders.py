@@ -214,13 +214,16 @@ def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View
 
 def _check_folders_of(names: Sequence[str]) -> None:
     """Refuse models of which not each can have a folder of its name, whatever its file is called."""
-    folders = [name.casefold() for name in (*names, RELATED)]
-    if len(set(folders)) < len(folders) or any(PurePath(name).name != name or name == ".." for name in names):
-        raise UsageError(
-            f"--model {' and '.join(names)}: results of one name, or of one that is no folder beside {RELATED}; "
-            "renaming a file does not rename its model: segment with each by itself into a folder of its own, and give "
-            "two of these to unetbio relate"
-        )
+    if len({*names, RELATED}) <= len(names):
+        what = f"results of one name, or called {RELATED}"
+    elif any(PurePath(name).name != name or name == ".." for name in names):
+        what = "results of a name that no folder can have"
+    else:
+        return
+    raise UsageError(
+        f"--model {' and '.join(names)}: {what}; renaming a file does not rename its model: segment with each by "
+        "itself into a folder of its own, and give two of these to unetbio relate"
+    )
 
 
 def _relate(out: Path, names: Sequence[str]) -> Iterator[Finished]:

@@ -88,7 +88,8 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None, *, unlisted
         has_failed = entry.status == "failed" or (entry.path, _text(entry.series)) in measured
         return unlisted and has_failed and now.is_source_of(entry)
 
-    gone = [entry for entry in others if now.lacks(entry) or is_given_up(entry)]
+    # Journals have them in the order in which workers ended.
+    gone = sorted((one for one in others if now.lacks(one) or is_given_up(one)), key=lambda entry: entry.order)
     if gone:
         with hold_output(out, part), Journal(journal_path(out, part)) as journal:
             for entry in gone:

@@ -43,7 +43,11 @@ __all__ = ["command"]
     is_flag=True,
     help="Score the classes of cells too, by x_objects.csv beside both masks (columns label, class).",
 )
-@click.option("--axes", metavar="LETTERS", help="Axes of files that do not say, such as ZYX or TYX.")
+@click.option(
+    "--axes",
+    metavar="LETTERS",
+    help="Axes of files that do not say, such as ZYX or TYX, and of predictions that say others.",
+)
 @shared.failed_ok
 @shared.as_json
 def command(

@@ -433,8 +433,9 @@ def _naming(path: Path) -> Iterator[None]:
 def _open(found: Path, true: Path, axes: str | None, series: int) -> Image:
     """Open a prediction.
 
-    Axes of the option stand over those of a file with as many. Without it, a file that does not name them, or calls
-    times or sections channels as ImageJ does by default, has those of the truth.
+    Axes of the option stand over those of a file with as many, unless its channels have names, as colours do. Without
+    it, a file that does not name them, or calls times or sections channels as ImageJ does by default, has those of the
+    truth.
     """
     try:
         image = read_image(found, labels=True, series=series)
@@ -446,9 +447,11 @@ def _open(found: Path, true: Path, axes: str | None, series: int) -> Image:
         with contextlib.suppress(ImageError):
             return open_mask(found, read_image(true, labels=True, series=series))
         raise
+    if "C" in image.axes and any(image.channel_names):
+        return image
     if axes is not None and len(axes) == len(image.axes):
         return read_image(found, axes=axes, labels=True, series=series)
-    if "C" in image.axes and not any(image.channel_names):
+    if "C" in image.axes:
         with contextlib.suppress(ImageError):
             truth = read_image(true, labels=True, series=series)
             if truth.shape == image.shape:

@@ -192,6 +192,14 @@ def test_times_that_the_file_of_a_prediction_calls_otherwise(tmp_path: Path) -> 
         assert result.stdout.splitlines()[-1].split()[:4] == ["pooled", "4", "4", "1.000"]
 
 
+def test_colours_of_a_prediction_are_no_times(tmp_path: Path) -> None:
+    write_labels(tmp_path / "truth.ome.tif", np.stack([TRUTH] * 3).astype(np.uint16), axes="TYX")
+    tifffile.imwrite(tmp_path / "rgb.tif", np.stack([TRUTH, TRUTH * 9, TRUTH * 5]).astype(np.uint8), photometric="rgb")
+    refused = run(tmp_path / "rgb.tif", tmp_path / "truth.ome.tif", "--axes", "TYX")
+    assert refused.exit_code == 3
+    assert "rgb.tif: " in refused.stderr
+
+
 def test_masks_that_do_not_lie_over_each_other_are_refused(tmp_path: Path) -> None:
     write_labels(tmp_path / "a.ome.tif", TRUTH, pixel_size_um={"Y": 0.5, "X": 0.5})
     write_labels(tmp_path / "b.ome.tif", TRUTH, pixel_size_um={"Y": 0.25, "X": 0.25})

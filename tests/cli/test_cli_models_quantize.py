@@ -66,7 +66,14 @@ def test_scores_of_a_calibration_are_not_those_of_the_integers(tmp_path: Path, t
     save_model(tmp_path / "c.safetensors", model.info.model_copy(update={"calibration": record}), model.network)
     integers = tmp_path / "i.safetensors"
     assert unetbio("models", "quantize", tmp_path / "c.safetensors", images, "-o", integers).exit_code == 0
-    assert load_model(integers).info.calibration == {"images": 2}
+    made = load_model(integers)
+    assert made.info.calibration == {"images": 2}
+    # Earlier versions left them.
+    save_model(tmp_path / "old.safetensors", made.info.model_copy(update={"calibration": record}), made.network)
+    line = ("models", "export", tmp_path / "old.safetensors", "--to", "publication", "-o", tmp_path / "out")
+    exported = unetbio(*line, "--author", "A")
+    assert exported.exit_code == 0, exported.output
+    assert "The file holds no scores." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 def test_masks_are_those_of_the_model_in_every_library_and_tile(

@@ -200,7 +200,7 @@ def judge_in_folds(
     make : callable
         Makes the trainer of a fold.
     with_start : bool
-        Whether the model to start from may be the better one; not if it has learned from the images.
+        Whether the model to start from may be the better one; not if it has learned from all of the images.
 
     Raises
     ------

@@ -146,7 +146,7 @@ def learn_curve(
     training, validation = load_training_data(files, config)
     sizes = _sizes(run.sizes, len(training))
     warnings = check_examples(training, validation, config, trust=run.trust_masks)
-    for warning in (*warnings, *_check_start(run.start, [*training, *validation])):
+    for warning in (*warnings, *_check_start(run.start, training, validation)):
         logger.warning("%s", warning)
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
         say_without_effect(name, reason)
@@ -164,13 +164,14 @@ def learn_curve(
     return curve
 
 
-def _check_start(start: str | None, examples: Sequence[Example]) -> list[str]:
+def _check_start(start: str | None, training: Sequence[Example], validation: Sequence[Example]) -> list[str]:
     """Warn of a model to start from that has learned from images of the curve."""
-    learned = () if start is None else learned_images(start, examples)
+    learned = () if start is None else learned_images(start, training, validation)
+    count = len(training) + len(validation)
     if not learned:
         return []
     return [
-        f"{start} has learned from {len(learned)} of these {len(examples)} images, and every part begins with that: "
+        f"{start} has learned from {len(learned)} of these {count} images, and every part begins with that: "
         "the curve says little about the number of images; start from another model, or leave --start out"
     ]
 

@@ -111,14 +111,14 @@ def train(
     list_pairs(files, report)
     examples, held = load_annotated(files, config)
     earlier = None if run.overwrite else earlier_settings(checkpoint, examples, held, config)
-    learned = () if run.start is None else learned_images(run.start, [*examples, *held])
+    learned = () if run.start is None else learned_images(run.start, examples, held)
     config = choose_folds(config, stated, files, run, earlier, learned)
     config, training, validation, folds = _divide(examples, held, config, stated, report)
     report(_parts(training, validation, config))
     report(_read_as(training))
     warnings = check_examples(training, validation, config, trust=run.trust_masks)
     warnings += next(filter(None, (list(check_split(*part)) for part in folds)), [])
-    warnings += check_start(run.start, learned, validation or training)
+    warnings += check_start(run.start, learned, validation or training, in_folds=bool(folds))
     for warning in warnings:
         report.warn(warning)
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
@@ -136,7 +136,8 @@ def train(
             with stopping(checkpoint):
                 checkpoint.unlink(missing_ok=True)
             remove_folds(checkpoint)
-        result = _run_in_folds(trainer, folds, make, with_start=not learned) if folds else trainer.run()
+        is_new = len(learned) < len(training)
+        result = _run_in_folds(trainer, folds, make, with_start=is_new) if folds else trainer.run()
         result = _with_warnings(result, warnings, [*training, *validation])
         if not result.new_steps and result.info.training["steps"]:
             report(_complete(result, config, run.minutes, output))

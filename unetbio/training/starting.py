@@ -98,14 +98,14 @@ def recorded_config(info: ModelInfo) -> Mapping[str, Any]:
     return recorded if isinstance(recorded, Mapping) else {}
 
 
-def learned_images(start: str, examples: Sequence[Example]) -> Sequence[Example]:
-    """Images from which a model is known to have learned: all of these, or those that a split leaves to train on.
+def learned_images(start: str, training: Sequence[Example], held: Sequence[Example]) -> Sequence[Example]:
+    """Images from which a model is known to have learned: all of these, a part as given, or what a split trains on.
 
     A model file has one hash of all images of its training, so that none is known where others were among them.
     """
     info = read_info(start)
-    ranked = ranked_examples(examples)
-    parts = [ranked]
+    ranked = ranked_examples([*training, *held])
+    parts = [ranked, training, held]
     fraction = recorded_config(info).get("validation_fraction")
     if isinstance(fraction, float) and len(ranked) > 1:
         parts.append(split_examples(ranked, fraction)[0])
@@ -113,15 +113,18 @@ def learned_images(start: str, examples: Sequence[Example]) -> Sequence[Example]
     return next((part for part in parts if len(part) == count and fingerprint(part) == digest), ())
 
 
-def check_start(start: str | None, learned: Sequence[Example], validation: Sequence[Example]) -> list[str]:
+def check_start(
+    start: str | None, learned: Sequence[Example], validation: Sequence[Example], *, in_folds: bool
+) -> list[str]:
     """Warn of validation images from which the model to start from has learned, as `learned_images` finds them."""
     known = {id(example) for example in learned}
     count = sum(id(example) in known for example in validation)
     if not count:
         return []
+    remedy = "leave folds out (--folds 0), and name others" if in_folds else "name others"
     return [
         f"{start} has learned from {count} of the {len(validation)} images that validate: the scores are too good; "
-        "name others in the column split of a table"
+        f"{remedy} in the column split of a table"
     ]
 
 

@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
+from unetbio.training.data.checks.alignment import find_displacement
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example
 
@@ -55,3 +57,33 @@ def test_a_displaced_mask_is_found_by_its_annotated_part() -> None:
     with pytest.raises(ImageError) as caught:
         check_examples(moved[1:], moved[:1], CONFIG)
     assert caught.value.reason == "displaced"
+
+
+def half_annotated(seed: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Image of cells at random places, and their mask, of which the left half is annotated."""
+    rng = np.random.default_rng(seed)
+    label_image = np.zeros((96, 128), np.uint16)
+    for number in range(1, 25):
+        y, x = rng.integers(0, 84), rng.integers(0, 116)
+        label_image[y : y + 12, x : x + 12] = number
+    image = 200 + 800 * (label_image > 0) + rng.normal(0, 5, label_image.shape)
+    label_image[:, 64:] = 255
+    return image.astype(np.uint16)[np.newaxis], label_image
+
+
+def test_a_mask_that_was_mirrored_with_its_annotated_half_is_found() -> None:
+    for seed in range(5):
+        image, label_image = half_annotated(seed)
+        mirrored = label_image[:, ::-1]
+        given = np.where(mirrored == 255, 0, mirrored)
+        assert find_displacement(image, given, mirrored == 255) == "mirrored left to right"
+
+
+def test_a_moved_mask_of_cells_without_background_is_found() -> None:
+    """What is near the cells is compared, although it is not annotated."""
+    for seed in range(5):
+        image, label_image = half_annotated(seed)
+        cells = np.where(label_image == 255, 0, label_image)
+        assert find_displacement(image, cells, cells == 0) is None
+        moved = np.roll(cells, (7, 7), (0, 1))
+        assert find_displacement(image, moved, moved == 0) is not None

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from unetbio.errors import ImageError
 from unetbio.preprocessing import normalization
@@ -87,3 +88,15 @@ def test_a_moved_mask_of_cells_without_background_is_found() -> None:
         assert find_displacement(image, cells, cells == 0) is None
         moved = np.roll(cells, (7, 7), (0, 1))
         assert find_displacement(image, moved, moved == 0) is not None
+
+
+def test_a_moved_mask_of_cells_with_rims_is_found() -> None:
+    """Rims say nothing of what is there, but they are compared as if they were background."""
+    for seed in range(5):
+        image, label_image = half_annotated(seed)
+        image[:, :, 64:] = 200
+        cells = np.where(label_image == 255, 0, label_image)
+        rims = ndimage.maximum_filter(cells > 0, 5) & ~ndimage.minimum_filter(cells > 0, 5)
+        cells[rims] = 0
+        assert find_displacement(image, cells, rims) is None
+        assert find_displacement(image, *(np.roll(plane, (5, 5), (0, 1)) for plane in (cells, rims))) is not None

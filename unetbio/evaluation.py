@@ -20,6 +20,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.files import open_regular
 from unetbio.io import Image, Pairing, pair, read_image
 from unetbio.io.cell_classes import CellClasses, cell_classes_path, check_one_image, read_cell_classes
+from unetbio.io.grey_pictures import COLOURS
 from unetbio.io.labels import labels_of
 from unetbio.io.pairing.matching import open_mask, read_mask
 from unetbio.io.tables import csv_text, plain_cell
@@ -433,9 +434,8 @@ def _naming(path: Path) -> Iterator[None]:
 def _open(found: Path, true: Path, axes: str | None, series: int) -> Image:
     """Open a prediction.
 
-    Axes of the option stand over those of a file with as many, unless its channels have names, as colours do. Without
-    it, a file that does not name them, or calls times or sections channels as ImageJ does by default, has those of the
-    truth.
+    Axes of the option stand over those of a file with as many, unless its channels are colours. Without it, a file that
+    does not name them, or calls times or sections channels as ImageJ does by default, has those of the truth.
     """
     try:
         image = read_image(found, labels=True, series=series)
@@ -447,11 +447,10 @@ def _open(found: Path, true: Path, axes: str | None, series: int) -> Image:
         with contextlib.suppress(ImageError):
             return open_mask(found, read_image(true, labels=True, series=series))
         raise
-    if "C" in image.axes and any(image.channel_names):
-        return image
-    if axes is not None and len(axes) == len(image.axes):
+    is_colour = image.channel_names[: len(COLOURS)] == COLOURS
+    if axes is not None and len(axes) == len(image.axes) and not is_colour:
         return read_image(found, axes=axes, labels=True, series=series)
-    if "C" in image.axes:
+    if "C" in image.axes and not any(image.channel_names):
         with contextlib.suppress(ImageError):
             truth = read_image(true, labels=True, series=series)
             if truth.shape == image.shape:

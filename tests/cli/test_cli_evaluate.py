@@ -186,7 +186,14 @@ def test_times_that_the_file_of_a_prediction_calls_otherwise(tmp_path: Path) -> 
     write_labels(tmp_path / "truth.ome.tif", series, axes="TYX")
     tifffile.imwrite(tmp_path / "channels.tif", np.stack([TRUTH, TRUTH]), imagej=True)
     tifffile.imwrite(tmp_path / "sections.tif", np.stack([TRUTH, TRUTH]), imagej=True, metadata={"axes": "ZYX"})
-    for name, options in (("channels", ()), ("channels", ("--axes", "TYX")), ("sections", ("--axes", "TYX"))):
+    named = {"axes": "CYX", "Channel": {"Name": ["first", "second"]}}
+    tifffile.imwrite(tmp_path / "named.ome.tif", np.stack([TRUTH, TRUTH]), metadata=named, photometric="minisblack")
+    for name, options in (
+        ("channels", ()),
+        ("channels", ("--axes", "TYX")),
+        ("sections", ("--axes", "TYX")),
+        ("named.ome", ("--axes", "TYX")),
+    ):
         result = run(tmp_path / f"{name}.tif", tmp_path / "truth.ome.tif", *options)
         assert result.exit_code == 0, result.stderr
         assert result.stdout.splitlines()[-1].split()[:4] == ["pooled", "4", "4", "1.000"]

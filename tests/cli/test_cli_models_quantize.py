@@ -74,6 +74,12 @@ def test_scores_of_a_calibration_are_not_those_of_the_integers(tmp_path: Path, t
     exported = unetbio(*line, "--author", "A")
     assert exported.exit_code == 0, exported.output
     assert "The file holds no scores." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    # Those of integers that were calibrated themselves are theirs.
+    info = made.info.model_copy(update={"calibration": {**record, "integers": True}})
+    save_model(tmp_path / "own.safetensors", info, made.network)
+    line = ("models", "export", tmp_path / "own.safetensors", "--to", "publication", "-o", tmp_path / "own")
+    assert unetbio(*line, "--author", "A").exit_code == 0
+    assert "The file holds no scores." not in (tmp_path / "own" / "README.md").read_text(encoding="utf-8")
 
 
 def test_masks_are_those_of_the_model_in_every_library_and_tile(

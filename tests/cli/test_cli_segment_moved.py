@@ -122,7 +122,8 @@ def test_results_that_were_renamed_with_their_image_stay(segment: Invoke, images
         (out / f"a_labels.{ending}").rename(out / f"new_labels.{ending}")
     # The others are looked at as well.
     said = run("verify", out, "--workers", "1", code=3).splitlines()
-    assert said[0] == f"new_labels.ome.tif: input: the input is gone: {images / 'a.tif'}"
+    gone = f"the input is gone: {images / 'a.tif'} (if it was moved, give its place to segment)"
+    assert said[0] == f"new_labels.ome.tif: input: {gone}"
     assert said[1].startswith("2 masks verified, 1 mismatch")
     modified = (out / "new_labels.ome.tif").stat().st_mtime_ns
     assert segment().exit_code == 0
@@ -143,6 +144,14 @@ def test_a_result_that_was_put_aside_under_another_name_is_no_result(
         shutil.copy2(out / f"a_labels.{ending}", out / f"a_first_labels.{ending}")
     shutil.copy2(out / "b_labels.json", out / "Copy of b_labels.json")
     assert run("verify", out, "--workers", "1").startswith("3 masks verified, 0 mismatches")
+    (out / "a_first_labels.ome.tif").rename(tmp_path / "aside.ome.tif")
+    (out / "a_labels.ome.tif").rename(tmp_path / "lost.ome.tif")
+    (out / "a_labels.json").rename(tmp_path / "lost.json")
+    lost = run("verify", out, "--workers", "1", code=3)
+    assert "a_first_labels.ome.tif: labels: the label image is missing" in lost
+    for ending in ("ome.tif", "json"):
+        (tmp_path / f"lost.{ending}").rename(out / f"a_labels.{ending}")
+    (tmp_path / "aside.ome.tif").rename(out / "a_first_labels.ome.tif")
     (images / "b.tif").write_bytes(b"")
     assert segment().exit_code == 3
     run("measure", out, "--workers", "1", code=3)

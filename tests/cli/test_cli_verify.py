@@ -124,7 +124,11 @@ def change_input(folder: Folder) -> None:
             "input",
             "the input was changed after it was segmented (sha256 differs): {images}/b.tif",
         ),
-        (lambda folder: (folder.images / "b.tif").unlink(), "input", "the input is gone: {images}/b.tif"),
+        (
+            lambda folder: (folder.images / "b.tif").unlink(),
+            "input",
+            "the input is gone: {images}/b.tif (if it was moved, give its place to segment)",
+        ),
         (
             lambda folder: (folder.out / "b_labels.json").unlink(),
             "provenance",

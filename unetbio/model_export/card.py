@@ -158,7 +158,8 @@ def _score_sets(info: ModelInfo) -> dict[str, Mapping[str, float]]:
     """Scores by the images that they were measured on; those of the training are of thresholds before a calibration."""
     found = info.calibration.get("scores")
     # Integers that earlier versions made have the scores of the model that they were made of.
-    calibrated = found if isinstance(found, dict) and not info.is_integer else {}
+    is_own = not info.is_integer or info.calibration.get("integers")
+    calibrated = found if isinstance(found, dict) and is_own else {}
     before = ", before the calibration" if calibrated else ""
     groups = {"validation images" if name == "validation" else name: group for name, group in info.scores.items()}
     plain = {name: value for name, value in groups.items() if _is_number(value)}

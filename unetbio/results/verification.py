@@ -166,8 +166,9 @@ def read_provenances(out: Path) -> dict[str, Provenance | None]:
         if provenance is None:
             continue
         mask = described_mask(path, provenance.output.name)
-        # A copy of a provenance alone describes no mask.
-        is_copy = mask.name != PurePosixPath(provenance.output.name).name and not mask.exists()
+        # A copy of a provenance alone describes no mask; the original lies beside it.
+        original = path.with_name(provenance_name(PurePosixPath(provenance.output.name).name))
+        is_copy = original != path and original.exists() and not mask.exists()
         # A field of a plate may have been renamed without its mask.
         is_own = mask.is_relative_to(out) and out / provenance_name(mask.relative_to(out).as_posix()) == path
         if is_own and not is_copy:
@@ -207,7 +208,8 @@ def _check(
         yield Finding(name, "labels", "the file was changed after it was made, its pixels were not (sha256 differs)")
     source = provenance.input.find(path.parent)
     if source is None:
-        yield Finding(name, "input", f"the input is gone: {provenance.input.absolute}")
+        gone = f"the input is gone: {provenance.input.absolute} (if it was moved, give its place to segment)"
+        yield Finding(name, "input", gone)
     elif not provenance.input.matches(source, rehash=True):
         yield Finding(name, "input", f"the input was changed after it was segmented (sha256 differs): {source}")
     if hashes[provenance.model.path] not in (None, provenance.model.sha256):

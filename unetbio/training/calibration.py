@@ -197,6 +197,7 @@ def _calibrated_info(
     record: dict[str, Any] = {
         "model": model.info.name,
         "model_sha256": model.sha256,
+        "integers": model.info.is_integer,
         "images": len(examples),
         "images_sha256": fingerprint(examples),
         "scores_before": before.scores,

@@ -181,7 +181,7 @@ def test_time_points_are_images_of_their_own(tmp_path: Path) -> None:
 
 
 def test_times_that_the_file_of_a_prediction_calls_otherwise(tmp_path: Path) -> None:
-    """ImageJ calls the pages of a stack channels unless it is told what they are, and sections if it is told so."""
+    """A file of ImageJ calls its pages channels, or sections where the program that wrote it said so."""
     series = np.stack([TRUTH, np.where(TRUTH > 0, 3 - TRUTH, 0)]).astype(np.uint16)
     write_labels(tmp_path / "truth.ome.tif", series, axes="TYX")
     tifffile.imwrite(tmp_path / "channels.tif", np.stack([TRUTH, TRUTH]), imagej=True)

@@ -83,7 +83,8 @@ def test_a_storage_is_searched_as_this_machine(storage: Any, caplog: pytest.LogC
     assert list(listed("memory://plate/y_m*.tif")) == ["y_mask.tif"]
     assert list(listed("memory://plate/y_labels.ome.tif")) == ["y_labels.ome.tif"]
     assert len(find_inputs(["memory://plate"], masks=True)) == 4
-    assert "2 files left out: masks of the images beside them" in caplog.text
+    assert "2 files left out, such as memory:/plate/" in caplog.text
+    assert ": masks of the images beside them; give their folder by itself" in caplog.text
     assert "1 file left out, such as memory:/plate/y_labels.ome.tif: names ending in _labels" in caplog.text
     assert "fetching memory://plate/._y.tif" not in caplog.text
 

@@ -58,7 +58,7 @@ def test_a_path_and_a_model_file_do_the_same(discs: Array, tiny_model: Path, tmp
 
 
 def test_errors_of_a_file_name_it(discs: Array, tmp_path: Path, run: Callable[..., Any]) -> None:
-    """Whoever segments many files in a loop has to know which one failed."""
+    """A loop over many files has to say which one failed."""
     broken = tmp_path / "broken.tif"
     broken.write_bytes(b"II*\0nothing more")
     tifffile.imwrite(tmp_path / "x.tif", discs)

@@ -35,6 +35,9 @@ __all__ = ["Found", "find_inputs", "list_files", "output_names", "part_of", "pie
 
 logger = logging.getLogger(__name__)
 
+NAMES_OF_RESULTS = f"names ending in {', '.join(WRITTEN)} are those of results"
+"""Why files are left out of a search."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -228,14 +231,7 @@ def _searched(found: list[Found], masks: bool) -> list[Found]:
     seen = [item for item in found if not any(part.startswith(".") for part in item.relative.parts)]
     kept, outputs = _split(seen if masks else _without_masks(seen), lambda item: _is_output(item.path))
     if outputs:
-        logger.info(
-            "%d file%s left out, such as %s: names ending in %s are those of results; give the address of a file to "
-            "take it",
-            len(outputs),
-            "" if len(outputs) == 1 else "s",
-            outputs[0].path,
-            ", ".join(WRITTEN),
-        )
+        logger.info("%s", _left_out(outputs, f"{NAMES_OF_RESULTS}; give the address of a file to take it"))
     return kept
 
 
@@ -288,14 +284,13 @@ def _without_masks(found: list[Found]) -> list[Found]:
 
     kept, masks = _split(found, is_mask)
     if masks:
-        logger.info(
-            "%d file%s left out: masks of the images beside them, such as %s; give their folder by itself, or a "
-            "pattern such as '*_mask.tif', to take them",
-            len(masks),
-            "" if len(masks) == 1 else "s",
-            masks[0].path,
-        )
+        remedy = "give their folder by itself, or a pattern such as '*_mask.tif', to take them"
+        logger.info("%s", _left_out(masks, f"masks of the images beside them; {remedy}"))
     return kept
+
+
+def _left_out(files: Sequence[Found], why: str) -> str:
+    return f"{len(files)} file{'' if len(files) == 1 else 's'} left out, such as {files[0].path}: {why}"
 
 
 def _may_be_image(item: Found) -> bool:
@@ -329,11 +324,7 @@ def _remarks(foreign: Iterable[Found]) -> list[str]:
     named = [item for item in named if item.path.name.lower().endswith(SUFFIXES) or item.path.is_dir()]
     remarks = []
     if named:
-        remarks.append(
-            f"{len(named)} file{'' if len(named) == 1 else 's'} left out, such as {named[0].path}: names ending in "
-            f"{', '.join(WRITTEN)} are those of results; rename images that are called so, or give them as "
-            "files"
-        )
+        remarks.append(_left_out(named, f"{NAMES_OF_RESULTS}; rename images that are called so, or give them as files"))
     if unread:
         many = "files are of formats that are" if len(unread) > 1 else "file is of a format that is"
         remarks.append(f"{len(unread)} {many} not read, such as {unread[0].path}: convert the files to be segmented")

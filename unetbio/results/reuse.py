@@ -142,7 +142,7 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
     ------
     ImageError
         ``edited``: the label image was edited by hand, and an earlier run wrote it in another format or for another
-        image; or this run would replace a table of objects that no run wrote.
+        image; or this run would replace a table of objects beside a mask that was made without one.
     """
     provenance = read_provenance(out / item.provenance)
     _refuse_edited_format(item, out, provenance, policy)
@@ -243,7 +243,7 @@ def _refuse_edited_format(item: Item, out: Path, provenance: Provenance | None, 
 def _refuse_others_objects(
     item: Item, out: Path, provenance: Provenance | None, settings: Mapping[str, Any], policy: Policy
 ) -> None:
-    """Refuse to replace a table of objects that no run wrote, such as classes of cells that a person named."""
+    """Refuse to replace a table of objects beside a mask that was made without one: a person named classes of cells."""
     # Without a provenance a run may have written it: masks are removed to be made again.
     is_own = provenance is None or has_objects(provenance)
     if is_own or policy.overwrite_edited or not _makes_objects(settings) or not (out / item.objects).is_file():

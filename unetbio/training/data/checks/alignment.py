@@ -141,7 +141,7 @@ def _find_change(
 ) -> str | None:
     """Find the change after which one of the planes fits clearly better than any does as it is."""
     factor = min(math.ceil(max(image.shape[1:]) / WORKING_SIZE), *image.shape[1:])
-    features = list(_features(image, factor))
+    features = [_standardized(feature) for feature in _features(image, factor)]
     masks = [_standardized(_averaged(plane.astype(np.float32), factor)) for plane in planes]
     pairs = list(itertools.product(features, masks))
     if not pairs:
@@ -196,7 +196,9 @@ def _features(image: NDArray[Any], factor: int) -> Iterator[Plane]:
 
 
 def _within(feature: Plane, known: NDArray[np.bool_]) -> Plane:
-    """A feature, standardized, that is even where nothing is known, so that no mask agrees with it there."""
+    """A standardized feature that is even where nothing is known, so that no mask agrees with it there."""
+    if known.all():
+        return feature
     return _standardized(np.where(known, feature, feature[known].mean() if known.any() else np.float32(0)))
 
 
